@@ -1,0 +1,102 @@
+"""How many requests may wait for pictures: one render for a crowd, a bounded number of renders at once.
+
+Used by the generator, on misses only; a hit never comes here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from .errors import Busy, TimedOut
+
+__all__ = ["Flights", "Gate"]
+
+T = TypeVar("T")
+
+
+class Flights(Generic[T]):
+    """Work under way in this process, by key: who comes second waits for the first one's result."""
+
+    def __init__(self) -> None:
+        self._futures: dict[Hashable, Future[T]] = {}
+        self._lock = threading.Lock()
+
+    def run(self, key: Hashable, work: Callable[[], T], timeout_s: float) -> tuple[T, bool]:
+        """What *work* returns, and whether another thread did it. Errors reach everybody who waited.
+
+        Raises TimedOut when the other thread has no result within *timeout_s* seconds.
+        """
+        with self._lock:
+            future = self._futures.get(key)
+            is_leader = future is None
+            if future is None:
+                future = self._futures[key] = Future()
+        if not is_leader:
+            try:
+                return future.result(timeout_s), True
+            except TimeoutError:
+                if future.done():
+                    raise
+                raise TimedOut("the picture is still being made for somebody else") from None
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        else:
+            future.set_result(result)
+            return result, False
+        finally:
+            with self._lock:
+                del self._futures[key]
+
+
+class Gate:
+    """At most *renders* at a time, *queue* waiting for their turn, and *inside* requests in all."""
+
+    def __init__(self, renders: int, queue: int, inside: int) -> None:
+        self._slots = threading.BoundedSemaphore(renders)
+        self._queue = queue
+        self._limit = inside
+        self._waiting = 0
+        self._inside = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def enter(self) -> Iterator[None]:
+        """Be one of the requests that render, queue or follow. Raises Busy at once when there are too many.
+
+        The threads that are left over answer hits while all of these wait.
+        """
+        with self._lock:
+            if self._inside >= self._limit:
+                raise Busy("too many pictures are being made at the moment")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+    @contextmanager
+    def render(self, timeout_s: float) -> Iterator[None]:
+        """Hold a slot for a render. Raises Busy when the queue is full, TimedOut when no slot gets free."""
+        if not self._slots.acquire(blocking=False):
+            with self._lock:
+                if self._waiting >= self._queue:
+                    raise Busy("too many pictures are waiting to be made")
+                self._waiting += 1
+            try:
+                if not self._slots.acquire(timeout=timeout_s):
+                    raise TimedOut("no render got free in time")
+            finally:
+                with self._lock:
+                    self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()

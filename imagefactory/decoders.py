@@ -1,0 +1,255 @@
+"""The boundary to Pillow's decoders: a file -> an opened picture, its header's facts, its loaded pixels.
+
+Used by ``render`` alone; imports PIL. Whatever a decoder may raise ends here and becomes one of our errors.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.IcoImagePlugin import IcoFile
+
+from .containers import gif_frames
+from .errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
+from .formats import SOURCE_FORMATS
+from .jobs import Job, Stamp
+from .srgb import GREY
+
+__all__ = [
+    "Source",
+    "check_unchanged",
+    "claims_to_be_ours",
+    "count_frames",
+    "credits_of",
+    "decoding",
+    "icon_size",
+    "is_icon",
+    "load",
+    "open_picture",
+    "open_within_budget",
+    "orientation_of",
+    "plays",
+]
+
+_Size = tuple[int, int]
+
+# Pillow reads headers in Python, block by block: 100 reads are usual, 160,000 for all frames of a 20 MB GIF.
+_MAX_READS = 2_000_000
+
+
+class Source(io.BufferedReader):
+    """A source that is open for reading, with its first bytes as *head*.
+
+    It gives up after two million reads: 100 MB in blocks of a byte or two would keep a parser busy for a
+    minute before the first pixel, and decoders have no bound of their own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._reads = 0
+        self.head = self.read(64)
+        self.seek(0)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file."""
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise Undecodable("it is cut into too many blocks")
+        return super().read(size)
+
+
+def check_unchanged(file: Source, stamp: Stamp) -> None:
+    if Stamp.of(os.fstat(file.fileno())) != stamp:
+        raise SourceChanged("the source changed while it was read")
+
+
+@contextmanager
+def decoding(file: Source, job: Job | None = None) -> Iterator[None]:
+    """Turns whatever a decoder raises into one of our errors.
+
+    Decoders raise SyntaxError, ValueError, RuntimeError, EOFError, struct.error and more for bad bytes, so
+    this one place catches Exception. What the disk says (EIO, EACCES) is not the picture's fault and passes.
+    """
+    try:
+        yield
+    except ImageFactoryError:
+        raise
+    except Exception as error:
+        if job is not None:
+            try:
+                check_unchanged(file, job.stamp)
+            except SourceChanged as changed:
+                raise changed from error
+        # EINVAL and EOVERFLOW: the bytes led a decoder to seek to where no file goes.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):
+            raise
+        limits = {Image.DecompressionBombError: 2, Image.DecompressionBombWarning: 1}
+        if type(error) in limits:
+            limit = limits[type(error)] * (Image.MAX_IMAGE_PIXELS or 0)
+            raise TooLarge("pixels or more", limit + 1, job.max_pixels if job else limit) from error
+        if isinstance(error, MemoryError):
+            raise Undecodable("it takes more memory than there is") from error
+        raise Undecodable("it is broken or cut off") from error
+
+
+def open_picture(file: Source) -> Image.Image:
+    """The picture with its header read. Only our formats are tried: others start Ghostscript and worse."""
+    if is_icon(file):
+        icon = IcoFile(file).frame(0)
+        icon.format = "ICO"
+        return icon
+    formats = [name for name in SOURCE_FORMATS if name not in ("MPO", "ICO", "HEIF")]
+    if file.head[4:8] == b"ftyp" and b"avif" not in file.head[8:] and b"avis" not in file.head[8:]:
+        formats = _heif()
+    handle: io.BytesIO | Source = file
+    if file.head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        # libtiff maps the file of a descriptor: one that is cut meanwhile would kill the process (SIGBUS).
+        handle = io.BytesIO(file.read())
+    picture = Image.open(handle, formats=formats)
+    if min(picture.size) < 1:
+        raise Undecodable("it has no pixels")
+    if picture.tile and picture.tile[0].args == "LA;16B":  # of a PNG; Pillow makes it RGBA
+        picture.info[GREY] = True
+    return picture
+
+
+_HEIF_LOCK = threading.Lock()
+
+
+def _heif() -> list[str]:
+    """The format HEIF where its extra is installed. Imported when the first such file comes (60 ms)."""
+    with _HEIF_LOCK:
+        if "HEIF" not in Image.OPEN:
+            try:
+                import pillow_heif
+            except ImportError:  # the extra "heif": without it these files are not ours
+                return []
+            pillow_heif.register_heif_opener(thumbnails=False)
+    return ["HEIF"]
+
+
+def claims_to_be_ours(head: bytes) -> bool:
+    """Whether a file that no decoder took starts like one of our formats: then it is a broken picture."""
+    if head.startswith(b"BM"):  # as words do, too: the size of the second header must be a known one
+        return head[14:18] in [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
+    if head[4:8] == b"ftyp":
+        return b"avif" in head[8:] or b"avis" in head[8:] or (b"hei" in head[8:] and bool(_heif()))
+    names = [name for name in SOURCE_FORMATS if name in Image.OPEN and name not in ("BMP", "AVIF", "HEIF")]
+    return any(accept(head[:16]) is True for name in names if (accept := Image.OPEN[name][1]))
+
+
+def is_icon(file: Source) -> bool:
+    return file.head.startswith(b"\0\0\1\0")
+
+
+def icon_size(file: Source) -> _Size:
+    """The size of the largest picture of an ICO, from that picture's own header.
+
+    The directory says at most 256 and may lie; Pillow's plugin would decode before one can ask.
+    """
+    file.seek(0)
+    offset = IcoFile(file).entry[0].offset
+    file.seek(offset)
+    head = file.read(26)
+    if head.startswith(b"\x89PNG"):
+        width, height = struct.unpack_from(">II", head, 16)
+    elif head[0] == 12:
+        width, height = struct.unpack_from("<HH", head, 4)
+        height //= 2  # picture and mask, one above the other
+    else:
+        width, height = struct.unpack_from("<ii", head, 4)
+        height = abs(height) // 2
+    if width < 1 or height < 1:
+        raise Undecodable("it has no pixels")
+    file.seek(0)
+    return width, height
+
+
+def open_within_budget(job: Job, file: Source) -> Image.Image:
+    with decoding(file, job):
+        if is_icon(file):  # its masks are decoded with the header
+            _check_budget(icon_size(file), job.max_pixels)
+        picture = open_picture(file)
+    _check_budget(picture.size, job.max_pixels)
+    return picture
+
+
+def _check_budget(size: _Size, max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise TooLarge("pixels", size[0] * size[1], max_pixels)
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8. It is 1 where the decoder has turned the picture: TIFF and HEIF."""
+    if picture.format in ("TIFF", "HEIF", "ICO"):
+        return 1
+    try:
+        # Not picture.getexif(): for PNG that decodes all pixels in search of an eXIf behind them.
+        value = Image.Image.getexif(picture).get(0x0112)
+    except Exception:  # broken EXIF is common, and no reason to show nothing
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def count_frames(picture: Image.Image, file: Source) -> int:
+    """The frames of an animation; pages, thumbnails and second views are none."""
+    if picture.format == "GIF":
+        position = file.tell()
+        file.seek(0)
+        frames = gif_frames(file.read())
+        file.seek(position)
+        return frames
+    if picture.format not in ("PNG", "WEBP", "AVIF"):
+        return 1
+    frames = int(getattr(picture, "n_frames", 1))
+    return max(1, frames - 1 if getattr(picture, "default_image", False) else frames)
+
+
+def load(job: Job, file: Source, picture: Image.Image, frame: int) -> None:
+    """Decode a frame, the next one or the first."""
+    size = picture.size
+    with decoding(file, job):
+        if frame:
+            if frame == 1 and getattr(picture, "default_image", False):
+                _hide_default_image(picture)
+            picture.seek(frame)
+        if picture.size != size:  # Pillow lets a GIF's canvas grow, past any budget
+            raise Undecodable("its frames have different sizes")
+        picture.load()
+
+
+def _hide_default_image(picture: Any) -> None:
+    """Make the default image of an APNG transparent: the first frame is drawn on nothing (PNG §13.3), but
+    Pillow draws it on what was decoded before."""
+    picture.load()
+    picture.im.paste(
+        (0,) * len(picture.getbands()) if len(picture.getbands()) > 1 else 0, (0, 0, *picture.size)
+    )
+
+
+def plays(picture: Image.Image) -> int:
+    """How often an animation plays; 0 is for ever."""
+    loop = picture.info.get("loop")
+    if picture.format == "GIF":  # counts the repetitions after the first time; without a word, there are none
+        return 1 if loop is None else 0 if loop == 0 else int(loop) + 1
+    return int(loop or 0)
+
+
+def credits_of(picture: Image.Image) -> tuple[object, object]:
+    """Copyright and artist: what stays of the metadata, from EXIF or the texts of a PNG."""
+    try:
+        exif = Image.Image.getexif(picture)
+        found = exif.get(0x8298), exif.get(0x013B)
+    except Exception:  # as in orientation_of
+        found = None, None
+    info = picture.info if picture.format == "PNG" else {}
+    return found[0] or info.get("Copyright"), found[1] or info.get("Author")

@@ -1,0 +1,177 @@
+"""The error tree: what can go wrong, with the status, the code and the text that a visitor gets.
+
+    ImageFactoryError
+    ├── ConfigError              a mistake in the configuration; stops the program, never an answer
+    ├── RequestError             the visitor's request can't be answered with a picture
+    │   ├── BadParameter     400 a parameter has a value that it can't have
+    │   ├── Forbidden        403 this server does not render that for everybody
+    │   ├── NotFound         404 no such picture; one text for every reason
+    │   ├── MethodNotAllowed 405
+    │   ├── Undecodable      422 the file is a broken picture
+    │   ├── TooLarge         422 the picture is over the pixel or byte budget
+    │   └── Unavailable      503 try again later
+    │       ├── Busy             too many renders at once
+    │       └── TimedOut         a render took too long
+    ├── SourceChanged            the source changed while it was read; the generator starts again
+    └── StorageError             the cache can't be read or written; the generator answers without it
+
+Each error carries its data and builds its text from it. Doors translate: the Flask error handler to a
+status and JSON, the command line to stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "BadParameter",
+    "Busy",
+    "ConfigError",
+    "Forbidden",
+    "ImageFactoryError",
+    "MethodNotAllowed",
+    "NotFound",
+    "RequestError",
+    "SourceChanged",
+    "StorageError",
+    "TimedOut",
+    "TooLarge",
+    "Unavailable",
+    "Undecodable",
+    "nearest",
+]
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """``, did you mean 'port'?`` for the allowed word most like *word*; empty if none is close."""
+    matches = get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f", did you mean {matches[0]!r}?" if matches else ""
+
+
+class ImageFactoryError(Exception):
+    """The root of all errors raised on purpose by this package."""
+
+
+class ConfigError(ImageFactoryError):
+    """A key of the configuration is unknown or has a value that it can't have.
+
+    *key* is the dotted name (``server.port``), *problem* says with which value and what would be right.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        self.key = key
+        self.problem = problem
+        super().__init__(f"{key}: {problem}")
+
+
+class RequestError(ImageFactoryError):
+    """A request that is answered with an error status. ``str(error)`` is the public text."""
+
+    status = 400
+    code = "bad_request"
+
+
+class BadParameter(RequestError):
+    """A query parameter has a value that it can't have; *name* is the name that the visitor wrote."""
+
+    code = "bad_parameter"
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(problem)
+
+
+class Forbidden(RequestError):
+    """The server is set up not to make this for everybody (``[limits] sizes``)."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFound(RequestError):
+    """No picture to show: absent, hidden, outside of the folder, or no picture at all.
+
+    One constant text for all of these, so that an answer tells nothing about the disk.
+    """
+
+    status = 404
+    code = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__("there is no picture at this address")
+
+
+class MethodNotAllowed(RequestError):
+    """The method is not one of *allowed* (RFC 9110 §15.5.6)."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        self.method = method
+        self.allowed = allowed
+        super().__init__(f"pictures take no {method[:20]} requests, only {', '.join(allowed)}")
+
+
+class Undecodable(RequestError):
+    """The source can't be decoded; *reason* names no path."""
+
+    status = 422
+    code = "undecodable"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the source can't be decoded as a picture: {reason}")
+
+
+class TooLarge(RequestError):
+    """The source has more pixels (one frame of it) or bytes than the budget."""
+
+    status = 422
+    code = "too_large"
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        self.what = what
+        self.size = size
+        self.limit = limit
+        super().__init__(f"the source has {size} {what}, above the limit of {limit}")
+
+
+class Unavailable(RequestError):
+    """No answer now, but perhaps in *retry_after_s* seconds (a whole number, RFC 9110 §10.2.3)."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, problem: str, retry_after_s: int = 2) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(problem)
+
+
+class Busy(Unavailable):
+    """More renders are asked for than the machine does at once."""
+
+    code = "busy"
+
+
+class TimedOut(Unavailable):
+    """A render, or the wait for somebody else's, went over ``[render] timeout_s``."""
+
+    code = "timed_out"
+
+
+class SourceChanged(ImageFactoryError):
+    """The source is not what its stamp said, or changed while it was read. Never leaves the generator."""
+
+
+class StorageError(ImageFactoryError):
+    """The cache can't be read or written (full, read-only, locked, gone). Never leaves the generator.
+
+    *part* is what fails: index, objects, claims or budget.
+    """
+
+    def __init__(self, part: str, problem: str) -> None:
+        self.part = part
+        super().__init__(problem)

@@ -1,0 +1,137 @@
+"""Facts about picture formats: one row per encoding that is written, one per source format that is read.
+
+Everybody above asks here: the parameters which encodings there are, the renderer what each can hold, the
+doors which media type it has. Adding a format is adding a row (and its ``save`` options in ``render``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+
+__all__ = [
+    "ALIASES",
+    "ENCODINGS",
+    "NEEDS_EXTRA",
+    "PICTURE_SUFFIXES",
+    "SOURCE_FORMATS",
+    "Encoding",
+    "Header",
+    "SourceFormat",
+    "default_encoding",
+    "negotiate",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An output format. *max_side* is the longest side that its container can hold, in pixels."""
+
+    name: str
+    media_type: str
+    suffix: str
+    max_side: int
+    has_alpha: bool = False
+    has_animation: bool = False
+    has_quality: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFormat:
+    """A format that sources may have. *encoding* is empty where that format is read and never written."""
+
+    media_type: str
+    encoding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of a source says, without a pixel decoded.
+
+    *width* and *height* are those of the upright picture, in pixels: with an EXIF *orientation* of 5 to 8
+    the stored sides are swapped. *frames* counts animation frames, and is 1 for pages and thumbnails.
+    """
+
+    width: int
+    height: int
+    format: str
+    frames: int = 1
+    orientation: int = 1
+    has_alpha: bool = False
+
+
+ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Encoding("jpeg", "image/jpeg", "jpg", 65_535, has_quality=True),
+            Encoding("png", "image/png", "png", 65_535, has_alpha=True, has_animation=True),
+            Encoding("webp", "image/webp", "webp", 16_383, True, True, True),
+            Encoding("avif", "image/avif", "avif", 65_535, True, True, True),
+            Encoding("gif", "image/gif", "gif", 65_535, has_alpha=True, has_animation=True),
+        )
+    }
+)
+ALIASES: Mapping[str, str] = MappingProxyType({"jpg": "jpeg"})
+# Known names that this installation can't write, and the extra that would change that.
+NEEDS_EXTRA: Mapping[str, str] = MappingProxyType({"jxl": "jxl"})
+
+# Keys are Pillow's format names; a phone's JPEG with a second picture inside calls itself MPO.
+SOURCE_FORMATS: Mapping[str, SourceFormat] = MappingProxyType(
+    {
+        "JPEG": SourceFormat("image/jpeg", "jpeg"),
+        "MPO": SourceFormat("image/jpeg", "jpeg"),
+        "PNG": SourceFormat("image/png", "png"),
+        "WEBP": SourceFormat("image/webp", "webp"),
+        "AVIF": SourceFormat("image/avif", "avif"),
+        "GIF": SourceFormat("image/gif", "gif"),
+        "TIFF": SourceFormat("image/tiff"),
+        "BMP": SourceFormat("image/bmp"),
+        "ICO": SourceFormat("image/vnd.microsoft.icon"),
+        "JPEG2000": SourceFormat("image/jp2"),
+        "HEIF": SourceFormat("image/heic"),
+    }
+)
+
+# A file with one of these names is meant to be a picture: if it can't be read as one, that is worth saying.
+PICTURE_SUFFIXES = frozenset(
+    """jpg jpeg jpe jfif mpo png apng webp avif avifs gif tif tiff bmp ico
+    jp2 j2k jpx jpf heic heif hif""".split()  # noqa: SIM905  # a list of 22 strings is 22 lines
+)
+
+
+def default_encoding(header: Header) -> str:
+    """The encoding of a variant when none is asked for: the source's own, or one that every browser shows."""
+    own = SOURCE_FORMATS[header.format].encoding
+    return own or ("png" if header.has_alpha else "jpeg")
+
+
+# The order settles ties: smallest files first.
+_MODERN = tuple(name for name in ("avif", "jxl", "webp") if name in ENCODINGS)
+
+
+@lru_cache(maxsize=512)
+def negotiate(accept: str, own: str) -> str:
+    """The encoding for ``encoding=auto``: what *accept* names explicitly with the highest q, else *own*.
+
+    *own* is the source's default encoding. Ties go to the smaller format. Wildcards are not explicit:
+    every browser sends ``*/*``, and those that can show AVIF or WebP say so by name. Only the modern
+    encodings and *own* compete, else an old ``Accept: image/png, */*`` would turn photographs into PNGs.
+    A q of 0 refuses (RFC 9110 §12.5.1), and *own* is sent all the same when nothing else is left.
+    """
+    explicit = {
+        media_type.lower(): quality
+        for media_type, quality in parse_accept_header(accept[:2000], MIMEAccept)
+        if "*" not in media_type
+    }
+    best, best_quality = own, 0.0
+    for name in (*_MODERN, own):
+        quality = explicit.get(ENCODINGS[name].media_type, 0.0)
+        if quality > best_quality:
+            best, best_quality = name, quality
+    return best

@@ -1,0 +1,487 @@
+"""From a path and a request to the bytes of a variant: the rules of the cache, readable in one place.
+
+Called by the doors. ``Generator.answer`` is the journey:
+
+- a **hit**: the stamp of the source and of the epoch (two stats), two rows of the index, the object. No
+  write, no lock, no decoder; only a new or changed source is hashed and its row written.
+- a **miss**: claim the variant, look again, render into a temp file, keep it (object, then row), answer.
+
+Whatever the cache can't do, the visitor gets the right picture: StorageError ends here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from .config import Config
+from .crowd import Flights, Gate
+from .errors import (
+    Forbidden,
+    NotFound,
+    RequestError,
+    SourceChanged,
+    StorageError,
+    TooLarge,
+    Unavailable,
+    Undecodable,
+)
+from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding, negotiate
+from .geometry import clamp, snap, turned
+from .jobs import Job, Rendered, Renderer, Stamp
+from .parameters import Request, compile_presets, parse_request
+from .sources import Sources
+from .store import Body, Store, open_store
+from .variants import Key, Source, Variant
+
+__all__ = ["Answer", "Generator"]
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_RACY_NS = 2_000_000_000
+_FAILURE_S = 10.0
+_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request for a source that is known: which variant it means."""
+
+    key: Key
+    job: Job
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A variant or an original to send.
+
+    *result* is hit, miss (rendered for this request), coalesced (rendered for another one meanwhile) or
+    bypass (right, but not stored). *body* is None for a hit that was not opened yet: ``Generator.open``
+    does it, and a 304 needs none. *is_stable* is false where the source would not hold still.
+    """
+
+    source: Source
+    etag: str
+    bytes: int
+    media_type: str
+    suffix: str
+    result: str = "hit"
+    version: str = ""
+    variant: Variant | None = None
+    body: Body | None = None
+    is_stable: bool = True
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Generator:
+    """The generator of one configuration. *renderer* decodes and encodes, *clock* gives unix seconds.
+
+    Raises ConfigError for a preset with a mistake. Nothing on disk is touched before the first use.
+    """
+
+    def __init__(self, config: Config, renderer: Renderer, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self.sources = Sources(config.paths.pictures, config.limits.max_source_bytes)
+        self.store: Store = open_store(config)
+        self.presets = compile_presets(config.presets)
+        self.troubles = Troubles()
+        self._renderer = renderer
+        self._clock = clock
+        self._salt = hashlib.sha256(config.cache.salt.encode()).hexdigest()[:8] if config.cache.salt else ""
+        self._readings: Flights[Source] = Flights()
+        self._makings: Flights[Answer] = Flights()
+        self._gate = Gate(
+            config.render.processes if config.render.processes > 0 else len(os.sched_getaffinity(0)),
+            config.render.queue,
+            max(1, config.server.threads - 8),
+        )
+        # Broken sources by digest, and files that are no pictures by path: a crowd in front of one does not
+        # have it decoded, or hashed, again and again.
+        self._failures: Recent[RequestError] = Recent(_FAILURE_S)
+        self._strangers: Recent[Source] = Recent(_FAILURE_S)
+        self._effort = asdict(config.encodings)
+        self._epoch = 0
+        self._process = 0
+        self._probed_s = 0.0
+
+    # --- the journey
+
+    def answer(self, path: str, request: Request, accept: str = "", *, must_open: bool = False) -> Answer:
+        """The picture at *path* as *request* wants it; *accept* is the Accept header, for ``auto``.
+
+        With *must_open* the answer has its body: for a second try, when the object of the first was gone.
+
+        Raises NotFound, BadParameter, Undecodable, TooLarge, Busy, TimedOut, Unavailable.
+        """
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.store.start()
+        for _ in range(3):
+            source = self.source(path)
+            if request.is_plain:
+                return self._original(source)
+            wanted = self.wanted(source, request, accept)
+            try:
+                return (None if must_open else self.find(source, wanted)) or self.make(source, wanted)
+            except SourceChanged:
+                continue
+        return self._unstored(path, request, accept)
+
+    def open(self, answer: Answer) -> Body | None:
+        """The bytes of *answer*; None if they are gone or not the right ones: then ask ``answer`` once more,
+        with *must_open*."""
+        if answer.body is not None:
+            return answer.body
+        if answer.variant is None:
+            return self._open_original(answer.source)
+        try:
+            return self.store.body(answer.variant)
+        except StorageError as error:
+            self.troubles.note(error)
+            return None
+
+    def _open_original(self, source: Source) -> Body | None:
+        file, stamp = self.sources.open(source.path)
+        if stamp == source.stamp and not source.is_racy:
+            return Body(file=file)
+        with file:
+            data = file.read()
+        return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
+
+    def request(self, pairs: Iterable[tuple[str, str]]) -> Request:
+        """The request that the (name, value) *pairs* of a query make here. Raises BadParameter, Forbidden."""
+        limits = self.config.limits
+        if limits.sizes == "signed":
+            raise Forbidden("this server answers signed URLs only")
+        return parse_request(
+            pairs,
+            self.presets,
+            strict=self.config.http.strict,
+            presets_only=limits.sizes == "presets",
+            salt=self._salt,
+        )
+
+    def health(self) -> dict[str, object]:
+        """Whether pictures can be read and rendered, and what is wrong with the cache, by part."""
+        if self._clock() - self._probed_s >= _PAUSE_S:
+            self._probed_s = self._clock()
+            try:
+                self.store.probe()
+                self.troubles.clear(but="budget")  # whether there is room shows when a picture is stored
+            except StorageError as error:
+                self.troubles.note(error)
+        return {
+            "pictures": self.sources.is_readable(),
+            "render": self._renderer.is_working(),
+            "cache": dict(self.troubles.current),
+        }
+
+    def now_s(self) -> float:
+        """The time by this generator's clock, in unix seconds."""
+        return self._clock()
+
+    # --- the source
+
+    def source(self, path: str) -> Source:
+        """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
+
+        Raises NotFound, TooLarge when it has too many bytes, Unavailable when the disk fails.
+        """
+        stamp = self.sources.stamp(path)
+        try:
+            known = self.store.source(path) or self._strangers.get(path)
+        except StorageError as error:
+            self.troubles.note(error)
+            known = self._strangers.get(path)
+        if known is not None and known.stamp == stamp and not known.is_racy:
+            return known
+        source, _ = self._readings.run(
+            (path, stamp), lambda: self._read_source(path, known), self.config.render.timeout_s
+        )
+        return source
+
+    def _read_source(self, path: str, known: Source | None) -> Source:
+        """Hash the source at *path*, and read its header unless the bytes are the *known* ones."""
+        for _ in range(3):
+            now_ns = int(self._clock() * 1e9)
+            try:
+                digest, stamp = self.sources.digest(path)
+                if known is not None and known.digest == digest:
+                    header, problem = known.header, known.problem
+                else:
+                    header, problem = self._probe(path)
+                    if self.sources.stamp(path) != stamp:
+                        continue
+            except SourceChanged:
+                continue
+            break
+        else:
+            raise Unavailable("the picture is being written at the moment", retry_after_s=1)
+        is_racy = now_ns - stamp.ctime_ns < _RACY_NS
+        source = Source(path, stamp, digest, header, is_racy, problem)
+        if header is None:
+            # Not in the index: another Pillow, or an extra, may read it tomorrow.
+            self._strangers.put(path, source)
+        elif source != known:
+            try:
+                self.store.put_source(source)
+            except StorageError as error:
+                self.troubles.note(error)
+        return source
+
+    def _probe(self, path: str) -> tuple[Header | None, str]:
+        try:
+            return self._renderer.probe(self.sources.locate(path)), ""
+        except Undecodable as error:
+            return None, error.reason
+        except OSError as error:
+            raise Unavailable("the picture can't be read at the moment") from error
+
+    # --- the variant
+
+    def wanted(self, source: Source, request: Request, accept: str) -> Wanted:
+        """The variant that *request* means for *source*: the encoding chosen, the recipe clamped.
+
+        Raises NotFound when the file is no picture at all, Undecodable when it is a broken one.
+        """
+        header = source.header
+        if header is None:
+            suffix = source.path.rpartition(".")[2].lower()
+            if source.problem or suffix in PICTURE_SUFFIXES:
+                raise Undecodable(source.problem or "it is in no known format")
+            raise NotFound
+        own = default_encoding(header)
+        name = negotiate(accept, own) if request.encoding == "auto" else request.encoding or own
+        limits, recipe = self.config.limits, request.recipe
+        if limits.sizes == "ladder":
+            recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
+        effort = dict(self._effort.get(name, {}))
+        quality = effort.pop("quality", None) if recipe.quality is None else recipe.quality
+        final = clamp(replace(recipe, quality=quality), header, ENCODINGS[name], limits.max_side)
+        key = Key(source.digest, final.text(), name)
+        job = Job(
+            self.sources.locate(source.path), source.stamp, final, name, None,
+            limits.max_pixels, limits.max_side, effort,
+        )  # fmt: skip
+        version = ""
+        if request.version:
+            if request.encoding == "auto":  # the same for every visitor, whatever his browser takes
+                final = clamp(recipe, header, ENCODINGS[own], limits.max_side)
+                version = key.version("auto", replace(final, quality=recipe.quality).text())
+            else:
+                version = key.version()
+        return Wanted(key, job, version)
+
+    def find(self, source: Source, wanted: Wanted) -> Answer | None:
+        """The variant if it has a row; whether its object is sound shows when it is opened."""
+        epoch = self.store.epoch()
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self.store.follow()
+        try:
+            variant = self.store.find(wanted.key)
+        except StorageError as error:
+            self.troubles.note(error)
+            return None
+        return _answer(source, wanted, variant) if variant else None
+
+    def make(self, source: Source, wanted: Wanted) -> Answer:
+        """The variant, rendered once for all who ask for it at this moment, here and in other processes.
+
+        Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
+        what it was: then begin again.
+        """
+        failure = self._failures.get(source.digest)
+        if failure is not None:
+            raise failure
+        with self._gate.enter():
+            answer, is_follower = self._makings.run(
+                wanted.key, lambda: self._lead(source, wanted), self.config.render.timeout_s
+            )
+        if is_follower and answer.result == "miss":
+            answer = replace(answer, result="coalesced", seconds={})
+        return replace(answer, source=source, version=wanted.version)
+
+    def _lead(self, source: Source, wanted: Wanted) -> Answer:
+        try:
+            with self.store.claim(wanted.key, self.config.render.timeout_s) as has_waited:
+                found = self.find(source, wanted)
+                body = found and self.open(found)
+                if found and body:
+                    return replace(found, body=body, result="coalesced" if has_waited else "hit")
+                return self._render(source, wanted)
+        except StorageError as error:
+            self.troubles.note(error)
+            return self._render(source, wanted)
+
+    def _render(self, source: Source, wanted: Wanted) -> Answer:
+        epoch = self.store.epoch()
+        with self._gate.render(self.config.render.timeout_s):
+            if not self.troubles.is_paused():
+                try:
+                    return self._render_and_keep(source, wanted, epoch)
+                except StorageError as error:
+                    self.troubles.note(error)
+            rendered = self._run(source, wanted.job)
+            return _unstored_answer(source, wanted, rendered, rendered.body or b"")
+
+    def _render_and_keep(self, source: Source, wanted: Wanted, epoch: int) -> Answer:
+        """Render into the cache, and answer from it. Raises StorageError when no file can be written."""
+        with self.store.temp() as temp:
+            job = replace(wanted.job, target=temp.path) if temp else wanted.job
+            rendered = self._run(source, job)
+            began = time.perf_counter()
+            try:
+                variant = self.store.keep(wanted.key, rendered, temp)
+                body = self.store.body(variant)
+                self.troubles.clear()
+            except StorageError as error:
+                self.troubles.note(error)
+                body = None
+            if body is None or self.store.epoch() != epoch:
+                # Not kept, or purged meanwhile: then nobody after this visitor shall find it.
+                data = temp.read() if temp else rendered.body or b""
+                answer = _unstored_answer(source, wanted, rendered, data)
+                if body is None:
+                    return answer
+                self.store.remove(variant)
+                return replace(answer, result="miss")
+        return replace(
+            _answer(source, wanted, variant),
+            body=body,
+            result="miss",
+            seconds={**rendered.seconds, "store": time.perf_counter() - began},
+        )
+
+    def _run(self, source: Source, job: Job) -> Rendered:
+        """Render *job*, sure that it saw the bytes that *source* says."""
+        try:
+            rendered = self._renderer.render(job)
+        except (Undecodable, TooLarge) as error:
+            if self._has_changed(source):
+                raise SourceChanged from error
+            self._failures.put(source.digest, error)
+            raise
+        except OSError as error:
+            if job.target is not None:
+                raise StorageError("objects", f"a render can't be written: {error}") from error
+            if self._has_changed(source):
+                raise SourceChanged from error
+            _log.error("a picture can't be read: %s", error)
+            raise Unavailable("the picture can't be read at the moment") from error
+        if source.is_racy and self._has_changed(source):
+            raise SourceChanged
+        return rendered
+
+    def _has_changed(self, source: Source) -> bool:
+        try:
+            if self.sources.stamp(source.path) != source.stamp:
+                return True
+            return source.is_racy and self.sources.digest(source.path)[0] != source.digest
+        except (RequestError, SourceChanged):
+            return True
+
+    def _unstored(self, path: str, request: Request, accept: str) -> Answer:
+        """The picture of a source that does not hold still: rendered from a private copy, kept nowhere."""
+        file, stamp = self.sources.open(path)
+        with file, tempfile.TemporaryDirectory(prefix="imagefactory-") as folder:
+            copy = Path(folder, "source")
+            with copy.open("wb") as target:
+                shutil.copyfileobj(file, target, 2**20)
+            with copy.open("rb") as again:
+                digest = hashlib.file_digest(again, "sha256").hexdigest()
+            try:
+                source = Source(path, stamp, digest, self._renderer.probe(copy))
+                wanted = self.wanted(source, request, accept)
+                job = replace(wanted.job, source=copy, stamp=Stamp.of(copy.stat()))
+                with self._gate.enter(), self._gate.render(self.config.render.timeout_s):
+                    rendered = self._renderer.render(job)
+            except (Undecodable, OSError) as error:
+                raise Unavailable("the picture is being written at the moment", retry_after_s=1) from error
+        answer = _unstored_answer(source, wanted, rendered, rendered.body or b"")
+        return replace(answer, is_stable=False)
+
+    def _original(self, source: Source) -> Answer:
+        """The source itself, if it is a picture and originals are open. Raises NotFound."""
+        is_open = self.config.http.originals and self.config.limits.sizes != "presets"
+        if source.header is None or not is_open:
+            raise NotFound
+        media_type = SOURCE_FORMATS[source.header.format].media_type
+        suffix = source.path.rpartition("/")[2].rpartition(".")[2]
+        return Answer(source, f'"{source.digest[:32]}"', source.stamp.size, media_type, suffix)
+
+
+class Troubles:
+    """What is wrong with the cache, by part: logged when it begins and when it ends, not per request."""
+
+    def __init__(self) -> None:
+        self.current: dict[str, str] = {}
+        self._paused_until = 0.0
+
+    def note(self, error: StorageError) -> None:
+        """Something failed just now: for two seconds nothing is stored."""
+        self._paused_until = time.monotonic() + _PAUSE_S
+        if error.part not in self.current:
+            _log.warning("the cache is in trouble, pictures are made without it: %s", error)
+        self.current[error.part] = str(error)
+
+    def is_paused(self) -> bool:
+        """Whether something failed in the last two seconds."""
+        return time.monotonic() < self._paused_until
+
+    def clear(self, but: str = "") -> None:
+        """Everything works, except perhaps the part *but*."""
+        if self.current.keys() - {but}:
+            self.current = {part: problem for part, problem in self.current.items() if part == but}
+            _log.warning("the cache works again")
+
+
+class Recent(Generic[T]):
+    """Values by text, forgotten after *seconds*; at most *limit* of them."""
+
+    def __init__(self, seconds: float, limit: int = 10_000) -> None:
+        self._seconds = seconds
+        self._limit = limit
+        self._values: dict[str, tuple[float, T]] = {}
+
+    def get(self, key: str) -> T | None:
+        """The value put under *key* a short while ago."""
+        deadline, value = self._values.get(key, (0.0, None))
+        return value if time.monotonic() < deadline else None
+
+    def put(self, key: str, value: T) -> None:
+        """Remember *value*."""
+        if len(self._values) >= self._limit:
+            self._values.clear()
+        self._values[key] = (time.monotonic() + self._seconds, value)
+
+
+def _answer(source: Source, wanted: Wanted, variant: Variant) -> Answer:
+    encoding = ENCODINGS[variant.key.encoding]
+    return Answer(
+        source,
+        variant.etag,
+        variant.bytes,
+        encoding.media_type,
+        encoding.suffix,
+        version=wanted.version,
+        variant=variant,
+    )
+
+
+def _unstored_answer(source: Source, wanted: Wanted, rendered: Rendered, data: bytes) -> Answer:
+    body = hashlib.sha256(data).hexdigest()
+    variant = Variant(wanted.key, body, len(data), rendered.width, rendered.height)
+    return replace(
+        _answer(source, wanted, variant), body=Body(data), result="bypass", seconds=rendered.seconds
+    )

@@ -1,0 +1,77 @@
+"""What a render is asked for and what comes back: plain values, so that a render may run in another process.
+
+The generator makes a ``Job`` and gives it to a renderer (``render.render`` or anything that behaves like
+it); the renderer reads the source, writes the target and hands back a ``Rendered``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from .formats import Header
+from .recipe import Recipe
+
+__all__ = ["Job", "Rendered", "Renderer", "Stamp"]
+
+
+class Stamp(NamedTuple):
+    """The cheap proof that a file has not changed."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """The stamp in an answer of stat or fstat."""
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One variant to render.
+
+    *source* must have *stamp* when it is opened and when it has been read, else SourceChanged. *recipe* is
+    clamped to it. The result goes into the file *target*, which exists and is empty, or into memory
+    (``Rendered.body``) where that is None. *max_pixels* is the budget of one frame, and of all frames that
+    are kept. *effort* has the encoders' settings that are no part of a recipe, as ``{"method": 2}``.
+    """
+
+    source: Path
+    stamp: Stamp
+    recipe: Recipe
+    encoding: str
+    target: Path | None
+    max_pixels: int
+    max_side: int
+    effort: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A variant as rendered: its size in pixels, its *body* where no target was given, and the *seconds*
+    that each phase took, by name."""
+
+    width: int
+    height: int
+    body: bytes | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Renderer(Protocol):
+    """Whatever decodes pictures: in the calling thread, or elsewhere."""
+
+    def probe(self, source: Path) -> Header | None:
+        """What the header of *source* says; None if it is no picture. Raises Undecodable, TooLarge."""
+
+    def render(self, job: Job) -> Rendered:
+        """Do *job*. Raises Undecodable, TooLarge, SourceChanged, and OSError when the target can't be
+        written."""
+
+    def is_working(self) -> bool:
+        """Whether pictures can be rendered at all."""

@@ -1,0 +1,197 @@
+"""The object store: one immutable file per rendered body, put in place by rename.
+
+Called by the store. A file's path says source, recipe, encoding and body digest, so a damaged object is
+found by hashing and a lost index can be made anew by walking:
+
+    objects/<aa>/<source digest>/<recipe>.<first 32 hex of the body digest>.<suffix>
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import StorageError
+from .formats import ENCODINGS
+from .variants import Key, Variant
+
+__all__ = ["Objects", "Temp"]
+
+# A web server in the owner's group may read objects (X-Accel-Redirect), and nothing else of the cache.
+_FOLDER_MODE = 0o750
+_FILE_MODE = 0o640
+_MAX_SEEN = 100_000
+
+
+class Temp:
+    """A file that is being written, at *path*; locked, so that nobody takes it for left behind."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self.number = number
+
+    def read(self) -> bytes:
+        """All that was written."""
+        size = os.fstat(self.number).st_size
+        return os.pread(self.number, size, 0)
+
+
+class Objects:
+    """The objects below *root*/objects, and *root*/tmp where they are written."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "objects"
+        self.tmp = root / "tmp"
+        # Which (inode, size, mtime_ns) of an object this process has hashed, by its name.
+        self._seen: dict[str, tuple[int, int, int]] = {}
+
+    def name(self, key: Key, body: str) -> str:
+        """The path below ``root`` of the object with *body* (sha256 in hex) for *key*."""
+        suffix = ENCODINGS[key.encoding].suffix
+        return f"{key.digest[:2]}/{key.digest}/{key.recipe}.{body[:32]}.{suffix}"
+
+    def is_sound(self, variant: Variant) -> bool:
+        """Whether the object of *variant* is there, whole and unaltered.
+
+        It is hashed when this process first opens it, and again when its inode, size or mtime changed.
+        Raises StorageError when it can't be read for another reason than that it is gone.
+        """
+        name = self.name(variant.key, variant.body)
+        try:
+            with open(self.root / name, "rb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.open
+                status = os.fstat(file.fileno())
+                mark = (status.st_ino, status.st_size, status.st_mtime_ns)
+                if status.st_size != variant.bytes:
+                    return False
+                if self._seen.get(name) != mark:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != variant.body:
+                        return False
+                    if len(self._seen) >= _MAX_SEEN:
+                        self._seen.clear()
+                    self._seen[name] = mark
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StorageError("objects", f"an object can't be read: {error}") from error
+        return True
+
+    @contextmanager
+    def temp(self) -> Iterator[Temp]:
+        """A new empty file; gone at the end of the block unless it was published. Raises StorageError."""
+        try:
+            temp = self._create()
+        except OSError as error:
+            raise StorageError("objects", f"no file can be written in the cache: {error}") from error
+        try:
+            yield temp
+        finally:
+            with suppress(OSError):
+                temp.path.unlink()
+            os.close(temp.number)
+
+    def _create(self) -> Temp:
+        self.tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            path = self.tmp / secrets.token_hex(12)
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(number).st_nlink:
+                    return Temp(path, number)
+            except BlockingIOError:
+                pass  # somebody sweeps at this moment, and was quicker
+            except BaseException:
+                os.close(number)
+                raise
+            os.close(number)
+
+    def publish(self, temp: Temp, key: Key, width: int, height: int) -> Variant:
+        """Make *temp* the object of *key*, durably: fsync, rename, fsync of the folder.
+
+        Returns the variant, for the index row that comes after. Raises StorageError.
+        """
+        try:
+            size = os.fstat(temp.number).st_size
+            with open(temp.number, "rb", closefd=False) as file:
+                file.seek(0)
+                body = hashlib.file_digest(file, "sha256").hexdigest()
+            variant = Variant(key, body, size, width, height)
+            path = self.root / self.name(key, body)
+            os.fchmod(temp.number, _FILE_MODE)
+            os.fsync(temp.number)
+            for _ in range(3):
+                self._make_folder(path.parent)
+                try:
+                    temp.path.rename(path)
+                    break
+                except FileNotFoundError:  # a purge took the empty folder away
+                    continue
+            else:
+                raise StorageError("objects", "the folder of an object vanishes again and again")
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise StorageError("objects", f"an object can't be stored: {error}") from error
+        return variant
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make *folder* and its parents with our mode whatever the umask, each entry durable."""
+        if folder.is_dir():
+            return
+        if folder != self.root.parent:
+            self._make_folder(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(_FOLDER_MODE)
+            _sync_folder(folder.parent)
+
+    def remove(self, key: Key, body: str) -> None:
+        """Remove one object, and its folder if that is empty now. An object that is gone is no error."""
+        path = self.root / self.name(key, body)
+        with suppress(OSError):
+            path.unlink()
+        with suppress(OSError):
+            path.parent.rmdir()
+
+    def sweep(self) -> int:
+        """Remove files that a dead process left in ``tmp``; how many there were."""
+        count = 0
+        with suppress(OSError), os.scandir(self.tmp) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    count += _remove_abandoned(entry.path)
+        return count
+
+    def walk(self) -> Iterator[Path]:
+        """The paths of all objects."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                yield Path(folder, name)
+
+
+def _remove_abandoned(path: str) -> bool:
+    """Remove the file at *path* if nobody has its lock; whether that was so."""
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path(path).unlink()  # with the lock: its writer, if it comes now, sees that the file has no name
+    except OSError:
+        return False
+    finally:
+        os.close(number)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,155 @@
+"""From an answer of the generator to status and headers: one place for both doors; no Flask, no PIL.
+
+The header sets here are a contract, pinned by tests. The Flask view and the WSGI fast path send the same.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
+
+from werkzeug.datastructures import Headers
+from werkzeug.http import http_date
+
+from .conditions import Verdict, content_range, judge
+from .config import Http
+from .errors import MethodNotAllowed, RequestError, Unavailable
+from .generator import Answer
+from .parameters import Request
+
+__all__ = ["METHODS", "Reply", "error_reply", "options_reply", "picture_reply"]
+
+METHODS = ("GET", "HEAD", "OPTIONS")
+# An original may be anything that a browser would run as a page, were it not told otherwise.
+_CSP = "default-src 'none'; sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status and headers, and which bytes go with them: those of the answer from *start* up to *stop*
+    (exclusive), or the *text* of an error."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    start: int = 0
+    stop: int = 0
+    text: bytes = b""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether bytes of the picture are sent (to a HEAD, would be sent)."""
+        return self.status in (200, 206)
+
+
+def picture_reply(
+    answer: Answer, request: Request, environ: Mapping[str, object], http: Http, now_s: float
+) -> Reply:
+    """The reply with a picture, or 304, 412 or 416, as the conditions in *environ* have it."""
+    modified_s = max(0, min(answer.source.stamp.mtime_ns // 1_000_000_000, int(now_s)))
+    verdict = judge(environ, answer.etag, modified_s, answer.bytes, now_s)
+    if verdict.status in (412, 416):
+        return _failed(verdict, answer.bytes, request, http)
+    headers = [
+        ("ETag", answer.etag),
+        ("Cache-Control", _cache_control(answer, request, http)),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", _CSP),
+        ("X-Cache", answer.result),
+    ]
+    headers += _by_url(request.encoding == "auto", http)
+    if answer.seconds:
+        timing = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in answer.seconds.items())
+        headers.append(("Server-Timing", timing))
+    if verdict.status == 304:
+        return Reply(304, headers)
+    start, stop = (verdict.start, verdict.stop) if verdict.status == 206 else (0, answer.bytes)
+    headers += [  # none of these in a 304 (RFC 9110 §15.4.5)
+        ("Last-Modified", http_date(modified_s)),
+        ("Content-Type", answer.media_type),
+        ("Content-Length", str(stop - start)),
+        ("Accept-Ranges", "bytes"),
+        ("Content-Disposition", _disposition(answer.source.path, answer.suffix, request.download)),
+    ]
+    if verdict.status == 206:
+        headers.append(("Content-Range", content_range(verdict, answer.bytes)))
+    return Reply(verdict.status, headers, start, stop)
+
+
+def error_reply(error: RequestError, is_auto: bool, http: Http) -> Reply:
+    """The reply for *error*: JSON with its code and its public text."""
+    extra = []
+    if isinstance(error, Unavailable):
+        extra.append(("Retry-After", str(error.retry_after_s)))
+    if isinstance(error, MethodNotAllowed):
+        extra.append(("Allow", ", ".join(error.allowed)))
+    return _json_reply(error.status, error.code, str(error), extra + _by_url(is_auto, http))
+
+
+def options_reply(is_auto: bool, http: Http) -> Reply:
+    """The reply to OPTIONS (RFC 9110 §9.3.7)."""
+    return Reply(204, [("Allow", ", ".join(METHODS)), ("Cache-Control", "no-store"), *_by_url(is_auto, http)])
+
+
+def _failed(verdict: Verdict, length: int, request: Request, http: Http) -> Reply:
+    extra = _by_url(request.encoding == "auto", http)
+    if verdict.status == 416:
+        detail = f"the picture has {length} bytes, the range lies outside of them"
+        extra.append(("Content-Range", content_range(verdict, length)))
+        return _json_reply(416, "range_not_satisfiable", detail, extra)
+    return _json_reply(412, "precondition_failed", "the picture is not the one that the request names", extra)
+
+
+def _json_reply(status: int, code: str, detail: str, extra: list[tuple[str, str]]) -> Reply:
+    text = json.dumps({"error": code, "detail": detail}).encode() + b"\n"
+    headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(text))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return Reply(status, headers + extra, text=text)
+
+
+def _by_url(is_auto: bool, http: Http) -> list[tuple[str, str]]:
+    """The headers that every answer at an address has, whatever its status."""
+    headers = [("Vary", "Accept")] if is_auto else []
+    for name, value in (
+        ("Access-Control-Allow-Origin", http.access_control_allow_origin),
+        ("Cross-Origin-Resource-Policy", http.cross_origin_resource_policy),
+        ("Timing-Allow-Origin", http.timing_allow_origin),
+    ):
+        if value:
+            headers.append((name, value))
+    return headers
+
+
+def _cache_control(answer: Answer, request: Request, http: Http) -> str:
+    if not answer.is_stable:
+        return "no-store"
+    if request.version and request.version == answer.version:
+        return "public, max-age=31536000, immutable"
+    if http.stale_while_revalidate_s:
+        return f"public, max-age={http.max_age_s}, stale-while-revalidate={http.stale_while_revalidate_s}"
+    return f"public, max-age={http.max_age_s}"
+
+
+@lru_cache(maxsize=4096)
+def _disposition(path: str, suffix: str, download: str | None) -> str:
+    """Content-Disposition (RFC 6266) as Werkzeug's send_file writes it."""
+    stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
+    name = download or f"{stem}.{suffix}"
+    if "." not in name:
+        name = f"{name}.{suffix}"
+    kind = "inline" if download is None else "attachment"
+    headers = Headers()
+    if name.isascii():
+        headers.set("Content-Disposition", kind, filename=name)
+    else:
+        simple = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
+        exact = f"UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
+        headers.set("Content-Disposition", kind, **{"filename": simple, "filename*": exact})
+    return headers["Content-Disposition"]

@@ -1,0 +1,121 @@
+"""The folder of pictures: from a path in a URL to a file that may be shown.
+
+Called by the generator. One canonical spelling per file: whatever is spelled in another way, hidden,
+outside of the folder (also through a link) or no regular file is NotFound, with one text for all.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from .errors import NotFound, SourceChanged, TooLarge, Unavailable
+from .jobs import Stamp
+
+__all__ = ["Sources"]
+
+# Not empty, not hidden, no control characters, no backslash (a separator elsewhere).
+_PART = r"(?!\.)[^/\\\x00-\x1f\x7f]+"
+_PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+_ABSENT = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
+    | {errno.EINVAL, errno.EILSEQ, errno.ENXIO}
+)
+
+
+class Sources:
+    """The regular files below *root*. *max_bytes* is the greatest size of a source."""
+
+    def __init__(self, root: Path, max_bytes: int) -> None:
+        self.root = root
+        self.max_bytes = max_bytes
+
+    def stamp(self, path: str) -> Stamp:
+        """The stamp of the file at *path*: one stat.
+
+        A stamp that is equal to that of a file which passed ``open`` proves that it is the same file; so a
+        hit needs no look at the links on the way. Raises NotFound, or Unavailable when the disk fails.
+        """
+        full = self.locate(path)
+        try:
+            status = full.stat()
+        except (OSError, ValueError) as error:
+            raise _refusal(error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise NotFound
+        return Stamp.of(status)
+
+    def locate(self, path: str) -> Path:
+        """The full path for a canonical *path*; nothing on disk is looked at. Raises NotFound."""
+        if _PATH.fullmatch(path) is None:
+            raise NotFound
+        return self.root / path
+
+    def open(self, path: str) -> tuple[BufferedReader, Stamp]:
+        """The file at *path*, open for reading, and its stamp; no link has led out of the folder.
+
+        Raises NotFound, TooLarge when it has too many bytes, Unavailable when the disk fails.
+        """
+        full = self.locate(path)
+        try:
+            root = self.root.resolve(strict=True)
+            real = full.resolve(strict=True).relative_to(root)
+            if any(part.startswith(".") for part in real.parts):
+                raise NotFound
+            # Opening a pipe would wait for its writer; O_NONBLOCK does not, and means nothing for a file.
+            number = os.open(root / real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _refusal(error) from error
+        status = os.fstat(number)
+        is_small = status.st_size <= self.max_bytes
+        if stat.S_ISREG(status.st_mode) and is_small:
+            return os.fdopen(number, "rb"), Stamp.of(status)
+        os.close(number)
+        raise NotFound if is_small else TooLarge("bytes", status.st_size, self.max_bytes)
+
+    def digest(self, path: str) -> tuple[str, Stamp]:
+        """The sha256 in hex of the bytes at *path*, and their stamp.
+
+        Raises SourceChanged when they changed under the reader, else as ``open``.
+        """
+        file, stamp = self.open(path)
+        try:
+            with file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if Stamp.of(os.fstat(file.fileno())) != stamp:
+                    raise SourceChanged
+        except OSError as error:
+            raise _refusal(error) from error
+        return digest, stamp
+
+    def walk(self) -> Iterator[str]:
+        """The canonical paths of all regular files, sorted within each folder; links to folders are not
+        followed."""
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                full = Path(folder, name)
+                path = full.relative_to(self.root).as_posix()
+                if _PATH.fullmatch(path) and path.isprintable() and full.is_file():
+                    yield path
+
+    def is_readable(self) -> bool:
+        """Whether the folder can be listed now."""
+        try:
+            with os.scandir(self.root) as entries:
+                next(entries, None)
+        except OSError:
+            return False
+        return True
+
+
+def _refusal(error: Exception) -> NotFound | Unavailable:
+    if isinstance(error, OSError) and error.errno not in _ABSENT:
+        return Unavailable("the picture can't be read at the moment")
+    return NotFound()

@@ -1,0 +1,66 @@
+"""The values that the cache remembers: what is known of a source, and what a variant is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from .formats import Header
+from .jobs import Stamp
+
+__all__ = ["Key", "Source", "Variant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of the source at *path* (relative to the pictures, with ``/``) while it has *stamp*.
+
+    *digest* is the sha256 of its bytes in hex. *header* is None where the file is no picture, or a broken
+    one: then *problem* says what is wrong. *is_racy*: the stamp was less than two seconds old when the
+    bytes were hashed, so that a second write could share it; such a row is checked by hashing again.
+    """
+
+    path: str
+    stamp: Stamp
+    digest: str
+    header: Header | None
+    is_racy: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Names a variant by what it is made of: source digest, canonical recipe, encoding."""
+
+    digest: str
+    recipe: str
+    encoding: str
+
+    def text(self) -> str:
+        """One line; no part has a space."""
+        return f"{self.digest} {self.recipe} {self.encoding}"
+
+    def version(self, encoding: str | None = None, recipe: str | None = None) -> str:
+        """The value of ``v`` for a URL: changes when the pixels may.
+
+        *encoding* and *recipe* stand in where the URL leaves the encoding to ``auto``, and so the default
+        quality open.
+        """
+        lines = f"{self.digest}\n{recipe or self.recipe}\n{encoding or self.encoding}"
+        return hashlib.sha256(lines.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A rendered picture: sha256 of its *body* in hex, *bytes* long, *width* x *height* pixels."""
+
+    key: Key
+    body: str
+    bytes: int
+    width: int
+    height: int
+
+    @property
+    def etag(self) -> str:
+        """The strong entity tag, with its quotes."""
+        return f'"{self.body[:32]}"'

@@ -1,0 +1,301 @@
+"""The Flask door: the ``ImageFactory`` extension for an app of someone else's, and the stand-alone app.
+
+Only our own rules are touched: all methods and all errors of our addresses are answered here, so that a
+host app keeps its error handlers, its slashes and its 405.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from flask import Blueprint, Flask, Response, abort, render_template, request, send_from_directory
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import NotFound as FlaskNotFound
+from werkzeug.routing import BaseConverter
+from werkzeug.wsgi import wrap_file
+
+from . import config as configs
+from .config import Config
+from .errors import ConfigError, MethodNotAllowed, RequestError, Unavailable
+from .formats import PICTURE_SUFFIXES
+from .generator import Generator
+from .jobs import Renderer
+from .parameters import NAMES
+from .renderers import InThread
+from .responses import METHODS, Reply, error_reply, options_reply, picture_reply
+from .store import Body
+
+__all__ = ["ImageFactory", "create_app"]
+
+_log = logging.getLogger(__name__)
+_NAME = "imagefactory"
+_CHUNK = 64 * 1024
+_PAGE = 60
+
+
+class _AnyPath(BaseConverter):
+    """Everything behind the prefix, also nothing and slashes: what is no canonical path is our own 404."""
+
+    part_isolating = False
+    regex = ".*"
+
+
+class ImageFactory:
+    """Serves the pictures of a Flask app; ``app.extensions["imagefactory"]``.
+
+    *config* is a ``Config``, a mapping with the sections and keys of config.toml, or the path of such a
+    file; by default ``app.config["IMAGEFACTORY"]``. Relative paths of a mapping are relative to
+    ``app.root_path``. *url_prefix* replaces ``[http] prefixes``, which is /picture here. Raises ConfigError.
+    """
+
+    config: Config
+    generator: Generator
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
+        url_prefix: str | None = None,
+        renderer: Renderer | None = None,
+    ) -> None:
+        self._config = config
+        self._url_prefix = url_prefix
+        self._renderer = renderer
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Serve pictures in *app*. One extension object can serve several apps, each with its own state."""
+        if _NAME in app.extensions:
+            raise ConfigError(_NAME, "this app has an ImageFactory already; one serves several prefixes")
+        state = self if not hasattr(self, "generator") else ImageFactory()
+        state.config = _read_config(app, self._config, self._url_prefix)
+        state.generator = Generator(state.config, self._renderer or InThread())
+        app.extensions[_NAME] = state
+        app.register_blueprint(state._blueprint())
+
+    def _blueprint(self) -> Blueprint:
+        blueprint = Blueprint(_NAME, __name__, template_folder="templates")
+
+        def add_rules(setup: BlueprintSetupState) -> None:
+            app = setup.app
+            app.url_map.converters.setdefault("imagefactory_path", _AnyPath)
+            endpoint = f"{_NAME}.picture"
+            for prefix in self.config.http.prefixes:
+                # Not by add_url_rule, which can't say "all methods". Two slashes stay two, no redirect.
+                rule = app.url_rule_class(
+                    f"{prefix}/<imagefactory_path:path>", endpoint=endpoint, merge_slashes=False, methods=None
+                )
+                app.url_map.add(rule)
+            app.view_functions[endpoint] = self.picture
+
+        blueprint.record_once(add_rules)
+        return blueprint
+
+    def picture(self, path: str) -> Response:
+        """The view: a picture, or an error as JSON."""
+        http = self.config.http
+        pairs = list(request.args.items(multi=True))
+        is_auto = any(NAMES.get(name) == "encoding" and value.lower() == "auto" for name, value in pairs)
+        try:
+            if request.method == "OPTIONS":
+                return _empty(options_reply(is_auto, http))
+            if request.method not in METHODS:
+                raise MethodNotAllowed(request.method, METHODS)
+            wanted = self.generator.request(pairs)
+            is_auto = wanted.encoding == "auto"
+            for is_again in (False, True, True):
+                answer = self.generator.answer(
+                    path, wanted, request.headers.get("Accept", ""), must_open=is_again
+                )
+                reply = picture_reply(answer, wanted, request.environ, http, self.generator.now_s())
+                if not reply.has_body or request.method == "HEAD":
+                    return _empty(reply)
+                body = self.generator.open(answer)
+                if body is None:
+                    continue
+                try:
+                    return self._send(reply, body, answer.bytes)
+                except (FlaskNotFound, FileNotFoundError):
+                    continue  # removed between the look and the open
+            raise Unavailable("the picture changes all the time", retry_after_s=1)
+        except RequestError as error:
+            reply = error_reply(error, is_auto, http)
+            return _empty(reply) if request.method == "HEAD" else _headed(Response(reply.text), reply)
+
+    def _send(self, reply: Reply, body: Body, length: int) -> Response:
+        if body.data is not None:
+            return _headed(Response(body.data[reply.start : reply.stop]), reply)
+        is_whole = (reply.start, reply.stop) == (0, length)
+        if body.file is not None:
+            if is_whole:
+                wrapped = wrap_file(request.environ, body.file, _CHUNK)
+                return _headed(Response(wrapped, direct_passthrough=True), reply)
+            return _headed(Response(_part(body.file, reply.start, reply.stop)), reply)
+        accel = self.config.http.accel
+        if is_whole and accel != "off":
+            return _accelerated(reply, body, accel, self.config.http.accel_prefix)
+        if is_whole:
+            # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
+            return _headed(send_from_directory(body.root, body.name, conditional=False, etag=False), reply)
+        return _headed(Response(_part((body.root / body.name).open("rb"), reply.start, reply.stop)), reply)
+
+
+def _read_config(
+    app: Flask,
+    config: Config | Mapping[str, object] | str | os.PathLike[str] | None,
+    url_prefix: str | None,
+) -> Config:
+    values = app.config.get("IMAGEFACTORY", {}) if config is None else config
+    defaults: dict[str, dict[str, object]] = {"http": {"prefixes": ["/picture"]}}
+    if isinstance(values, Config):
+        read = values
+    elif isinstance(values, str | os.PathLike):
+        read = configs.load(Path(app.root_path, values), os.environ, defaults)
+    elif isinstance(values, Mapping):
+        read = configs.from_mapping(values, Path(app.root_path), os.environ, defaults)
+    else:
+        raise ConfigError(
+            "IMAGEFACTORY", f"{type(values).__name__} is neither a mapping nor the path of a file"
+        )
+    if url_prefix is None:
+        return read
+    try:
+        return replace(read, http=replace(read.http, prefixes=configs.prefixes([url_prefix])))
+    except ValueError as error:
+        raise ConfigError("url_prefix", str(error)) from error
+
+
+# --- sending ----------------------------------------------------------------------------------------------
+
+
+def _headed(response: Response, reply: Reply) -> Response:
+    """*response* with the status and exactly the headers of *reply*."""
+    response.status_code = reply.status
+    response.headers.clear()
+    response.headers.extend(reply.headers)
+    return response
+
+
+def _empty(reply: Reply) -> Response:
+    return _headed(Response(), reply)
+
+
+def _part(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    with file:
+        file.seek(start)
+        left = stop - start
+        while left > 0:
+            chunk = file.read(min(_CHUNK, left))
+            if not chunk:
+                break
+            left -= len(chunk)
+            yield chunk
+
+
+def _accelerated(reply: Reply, body: Body, accel: str, prefix: str) -> Response:
+    """A reply whose body is sent by the web server in front, from the file that a header names."""
+    headers = [(name, value) for name, value in reply.headers if name != "Content-Length"]
+    if accel == "x-accel-redirect":
+        headers.append(("X-Accel-Redirect", f"{prefix}{body.name}"))
+    else:
+        headers.append(("X-Sendfile", str(body.root / body.name)))
+    return _headed(Response(), Reply(reply.status, headers))
+
+
+# --- the stand-alone server -------------------------------------------------------------------------------
+
+
+def create_app(
+    config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
+    renderer: Renderer | None = None,
+) -> Flask:
+    """The app that serves pictures on its own, with a gallery at ``/`` and ``/healthz``.
+
+    *config* is a ``Config``, a mapping, or the path of a config.toml; by default the file that
+    IMAGEFACTORY_CONFIG names, else config.toml in the current folder. Raises ConfigError.
+    """
+    if config is None:
+        config = configs.load(None, os.environ)
+    elif isinstance(config, str | os.PathLike):
+        config = configs.load(Path(config), os.environ)
+    elif not isinstance(config, Config):
+        config = configs.from_mapping(config, Path.cwd(), os.environ)
+    app = Flask(__name__, static_folder=None)
+    factory = ImageFactory(app, config, renderer=renderer)
+    app.add_url_rule("/", "gallery", lambda: _gallery(factory))
+    app.add_url_rule("/healthz", "healthz", lambda: _health(factory))
+    app.register_error_handler(Exception, _show_error)
+    return app
+
+
+def _gallery(factory: ImageFactory) -> Response:
+    """A plain page of the pictures folder, thumbnails made by the factory itself."""
+    page = request.args.get("page", default=1, type=int)
+    if not 1 <= page <= 100_000:
+        abort(404)
+    shown: list[str] = []
+    has_more = False
+    for number, path in enumerate(_pictures(factory), start=1):
+        if number > page * _PAGE:
+            has_more = True
+            break
+        if number > (page - 1) * _PAGE:
+            shown.append(path)
+    html = render_template(
+        "gallery.html",
+        pictures=shown,
+        page=page,
+        has_more=has_more,
+        sizes=factory.config.limits.sizes,
+        presets=sorted(factory.config.presets),
+        folder=factory.config.paths.pictures.name,
+    )
+    response = Response(html)
+    response.headers["Content-Security-Policy"] = (
+        "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+def _pictures(factory: ImageFactory) -> Iterator[str]:
+    for path in factory.generator.sources.walk():
+        if path.rpartition(".")[2].lower() in PICTURE_SUFFIXES:
+            yield path
+
+
+def _health(factory: ImageFactory) -> Response:
+    """200 while pictures can be shown, ``degraded`` when the cache is in trouble; else 503."""
+    health = factory.generator.health()
+    is_up = health["pictures"] and health["render"]
+    status = "down" if not is_up else "degraded" if health["cache"] else "ok"
+    body = json.dumps({"status": status, **health}) + "\n"
+    response = Response(body, 200 if is_up else 503, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    if not is_up:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _show_error(error: Exception) -> Response:
+    """The errors of the stand-alone server's other addresses, in the same form as a picture's."""
+    if isinstance(error, HTTPException):
+        response = cast(Response, error.get_response(request.environ))
+        code, detail = error.name.lower().replace(" ", "_"), error.description or error.name
+    else:
+        _log.exception("an error that nobody expected, at %r", request.path)
+        response = Response(status=500)
+        code, detail = "internal", "the server made a mistake"
+    response.set_data(json.dumps({"error": code, "detail": detail}) + "\n")
+    response.mimetype = "application/json"
+    response.headers["Cache-Control"] = "no-store"
+    return response
