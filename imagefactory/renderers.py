@@ -19,15 +19,15 @@ class InThread:
 
     def probe(self, source: Path) -> Header | None:
         """See ``render.probe``."""
-        from . import render
+        from .render import probe
 
-        return render.probe(source)
+        return probe(source)
 
     def render(self, job: Job) -> Rendered:
         """See ``render.render``."""
-        from . import render
+        from .render import render
 
-        return render.render(job)
+        return render(job)
 
     def is_working(self) -> bool:
         """Whether the decoder can be loaded."""
