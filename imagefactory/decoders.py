@@ -42,29 +42,38 @@ __all__ = [
 
 _Size = tuple[int, int]
 
-# Pillow reads headers in Python, block by block: 100 reads are usual, 160,000 for all frames of a 20 MB GIF.
-_MAX_READS = 2_000_000
+# Pillow reads in Python, block by block: 100 reads for a header, 8,000 for a frame of 1 MB in a GIF.
+_MAX_READS = 300_000
 
 
-class Source(io.BufferedReader):
-    """A source that is open for reading, with its first bytes as *head*.
+class _Bounded:
+    """A file that gives up after 300,000 reads for a header or a frame.
 
-    It gives up after two million reads: 100 MB in blocks of a byte or two would keep a parser busy for a
-    minute before the first pixel, and decoders have no bound of their own.
+    Decoders have no bound of their own: 100 MB in blocks of a byte or two would keep one busy for a minute
+    before the first pixel.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._reads = 0
-        self.head = self.read(64)
-        self.seek(0)
+    reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         """As any file."""
-        self._reads += 1
-        if self._reads > _MAX_READS:
+        self.reads += 1
+        if self.reads > _MAX_READS:
             raise Undecodable("it is cut into too many blocks")
-        return super().read(size)
+        return super().read(size)  # type: ignore[misc, no-any-return]  # of the file that this is mixed into
+
+
+class _Memory(_Bounded, io.BytesIO):
+    pass
+
+
+class Source(_Bounded, io.BufferedReader):
+    """A source that is open for reading, with its first bytes as *head*."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.head = self.read(64)
+        self.seek(0)
 
 
 def check_unchanged(file: Source, stamp: Stamp) -> None:
@@ -108,12 +117,14 @@ def open_picture(file: Source) -> Image.Image:
         icon.format = "ICO"
         return icon
     formats = [name for name in SOURCE_FORMATS if name not in ("MPO", "ICO", "HEIF")]
+    if not _is_bitmap(file.head):  # what else starts with "BM" makes that plugin raise, as if it were broken
+        formats.remove("BMP")
     if file.head[4:8] == b"ftyp" and b"avif" not in file.head[8:] and b"avis" not in file.head[8:]:
         formats = _heif()
-    handle: io.BytesIO | Source = file
+    handle: _Memory | Source = file
     if file.head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         # libtiff maps the file of a descriptor: one that is cut meanwhile would kill the process (SIGBUS).
-        handle = io.BytesIO(file.read())
+        handle = _Memory(file.read())
     picture = Image.open(handle, formats=formats)
     if min(picture.size) < 1:
         raise Undecodable("it has no pixels")
@@ -139,12 +150,26 @@ def _heif() -> list[str]:
 
 def claims_to_be_ours(head: bytes) -> bool:
     """Whether a file that no decoder took starts like one of our formats: then it is a broken picture."""
-    if head.startswith(b"BM"):  # as words do, too: the size of the second header must be a known one
-        return head[14:18] in [size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124)]
+    if _is_bitmap(head):
+        return True
     if head[4:8] == b"ftyp":
         return b"avif" in head[8:] or b"avis" in head[8:] or (b"hei" in head[8:] and bool(_heif()))
     names = [name for name in SOURCE_FORMATS if name in Image.OPEN and name not in ("BMP", "AVIF", "HEIF")]
     return any(accept(head[:16]) is True for name in names if (accept := Image.OPEN[name][1]))
+
+
+def _is_bitmap(head: bytes) -> bool:
+    """Whether a file starts as a BMP: with "BM", as words do too, and a second header of a known size."""
+    return head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in (
+        12,
+        16,
+        40,
+        52,
+        56,
+        64,
+        108,
+        124,
+    )
 
 
 def is_icon(file: Source) -> bool:
@@ -217,6 +242,7 @@ def count_frames(picture: Image.Image, file: Source) -> int:
 def load(job: Job, file: Source, picture: Image.Image, frame: int) -> None:
     """Decode a frame, the next one or the first."""
     size = picture.size
+    file.reads = 0
     with decoding(file, job):
         if frame:
             if frame == 1 and getattr(picture, "default_image", False):

@@ -91,8 +91,8 @@ def still(image: Image.Image, settings: Settings) -> Save:
     options = _options(settings)
     if settings.encoding == "gif":
         image = _indexed(image)
-    options.update(_transparency(image))
-    image.info = {}
+        if "transparency" in image.info:
+            options["transparency"] = image.info["transparency"]
 
     def save(file: IO[bytes]) -> None:
         image.save(file, **options)
@@ -160,10 +160,6 @@ class _Reel(Image.Image):
     def tell(self) -> int:
         """The position of the frame that is shown."""
         return self._position
-
-
-def _transparency(image: Image.Image) -> _Options:
-    return {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
 
 
 def _indexed(image: Image.Image) -> Image.Image:

@@ -38,6 +38,7 @@ from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, defaul
 from .geometry import clamp, snap, turned
 from .jobs import Job, Rendered, Renderer, Stamp
 from .parameters import Request, compile_presets, parse_request
+from .recipe import Recipe
 from .sources import Sources
 from .store import Body, Store, open_store
 from .variants import Key, Source, Variant
@@ -265,9 +266,10 @@ class Generator:
         limits, recipe = self.config.limits, request.recipe
         if limits.sizes == "ladder":
             recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
-        effort = dict(self._effort.get(name, {}))
-        quality = effort.pop("quality", None) if recipe.quality is None else recipe.quality
-        final = clamp(replace(recipe, quality=quality), header, ENCODINGS[name], limits.max_side)
+        final = self._final(recipe, header, name)
+        effort = {
+            setting: value for setting, value in self._effort.get(name, {}).items() if setting != "quality"
+        }
         key = Key(source.digest, final.text(), name)
         job = Job(
             self.sources.locate(source.path), source.stamp, final, name, None,
@@ -276,11 +278,16 @@ class Generator:
         version = ""
         if request.version:
             if request.encoding == "auto":  # the same for every visitor, whatever his browser takes
-                final = clamp(recipe, header, ENCODINGS[own], limits.max_side)
-                version = key.version("auto", replace(final, quality=recipe.quality).text())
+                version = key.version("auto", self._final(recipe, header, own).text())
             else:
                 version = key.version()
         return Wanted(key, job, version)
+
+    def _final(self, recipe: Recipe, header: Header, encoding: str) -> Recipe:
+        """*recipe* as it is in the key for *encoding*: the default quality written out, clamped."""
+        if recipe.quality is None:
+            recipe = replace(recipe, quality=self._effort.get(encoding, {}).get("quality"))
+        return clamp(recipe, header, ENCODINGS[encoding], self.config.limits.max_side)
 
     def find(self, source: Source, wanted: Wanted) -> Answer | None:
         """The variant if it has a row; whether its object is sound shows when it is opened."""

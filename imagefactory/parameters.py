@@ -19,7 +19,7 @@ from .errors import BadParameter, ConfigError, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA
 from .recipe import COMPASS, Recipe, Rect
 
-__all__ = ["NAMES", "Preset", "Request", "compile_presets", "parse_request"]
+__all__ = ["NAMES", "Preset", "Request", "compile_presets", "has_auto", "parse_request"]
 
 _Values = dict[str, Any]  # by the names in the column "value" of the table below
 
@@ -342,6 +342,14 @@ def parse_request(
     elif presets_only:
         _check_presets_only(written, may_set_encoding=False)
     return _request(values, salt, name)
+
+
+def has_auto(pairs: Iterable[tuple[str, str]], presets: Mapping[str, Preset] = MappingProxyType({})) -> bool:
+    """Whether the encoding is ``auto``, also in a query with mistakes: their errors need the right Vary."""
+    named = [(NAMES.get(name), text) for name, text in pairs]
+    asked: list[object] = [text.lower() for name, text in named if name == "encoding"]
+    chosen = [presets[text] for name, text in named if name == "preset" and text in presets]
+    return "auto" in (asked or [preset.values.get("encoding") for preset in chosen])
 
 
 def compile_presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, Preset]:

@@ -354,12 +354,17 @@ def _trimmed(image: Image.Image, tolerance: float, turn: _Turn) -> tuple[int, in
     """The box around all that differs from the top left pixel (of the upright picture) by more than
     *tolerance* percent in some channel; the whole of a picture where nothing does."""
     opaque = _premultiplied(image)  # colours under full transparency are no difference
-    left, top, _, _ = turn.stored((0, 0, 1, 1), turn.size(image.size))
-    corner = opaque.getpixel((int(left), int(top)))
-    difference = ImageChops.difference(opaque, Image.new(opaque.mode, opaque.size, corner))
-    table = [0 if value <= tolerance * 2.55 else 255 for value in range(256)]
-    seen = difference.point(table * len(opaque.getbands())).getbbox(alpha_only=False)
-    return seen or (0, 0, *image.size)
+    corner = _whole_pixels(turn.stored((0, 0, 1, 1), turn.size(image.size)), image.size)
+    boxes = []
+    for band in opaque.split():  # band by band: a whole picture of differences takes four times the memory
+        empty = band.crop(corner).tobytes()[0]
+        seen = band.point([255 * (abs(value - empty) > tolerance * 2.55) for value in range(256)])
+        if box := seen.getbbox():
+            boxes.append(box)
+    if not boxes:
+        return (0, 0, *image.size)
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 # --- pixels ---------------------------------------------------------------------------------------------
@@ -383,7 +388,9 @@ def _develop(image: Image.Image, look: _Look) -> Image.Image:
         image = image.convert("LA" if srgb.has_alpha(image) else "L")
     if not ENCODINGS[look.encoding].has_alpha:
         image = _flat(image, (background[0], background[1], background[2]))
-    return image.copy()
+    image = image.copy()
+    image.info = {}  # encoders would write what they find there
+    return image
 
 
 def _premultiplied(image: Image.Image) -> Image.Image:

@@ -20,8 +20,9 @@ from .jobs import Stamp
 
 __all__ = ["Sources"]
 
-# Not empty, not hidden, no control characters, no backslash (a separator elsewhere).
-_PART = r"(?!\.)[^/\\\x00-\x1f\x7f]+"
+# Not empty, not hidden, no control characters, no backslash (a separator elsewhere), and not U+FFFD, which
+# Werkzeug makes of bytes that are no UTF-8.
+_PART = r"(?!\.)[^/\\\x00-\x1f\x7f\ufffd]+"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _ABSENT = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}

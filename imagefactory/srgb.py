@@ -80,7 +80,7 @@ def _from_deep(image: Image.Image) -> Image.Image:
         image = image.convert("I")
     elif (highest := _highest(image)) > 65_535:
         scale = 65_535 / highest
-        image = image.point(lambda v: v * scale)
+        image = image.point(lambda v: v * scale + 0.5)
     grey = image.point(_FROM_16, "L")
     if isinstance(key, int) and 0 <= key <= 65_535:
         grey.putalpha(image.point([255] * key + [0] + [255] * (65_535 - key), "L"))

@@ -27,7 +27,7 @@ from .errors import ConfigError, MethodNotAllowed, RequestError, Unavailable
 from .formats import PICTURE_SUFFIXES
 from .generator import Generator
 from .jobs import Renderer
-from .parameters import NAMES
+from .parameters import has_auto
 from .renderers import InThread
 from .responses import METHODS, Reply, error_reply, options_reply, picture_reply
 from .store import Body
@@ -44,7 +44,7 @@ class _AnyPath(BaseConverter):
     """Everything behind the prefix, also nothing and slashes: what is no canonical path is our own 404."""
 
     part_isolating = False
-    regex = ".*"
+    regex = "(?s:.*)"  # also newlines
 
 
 class ImageFactory:
@@ -103,10 +103,10 @@ class ImageFactory:
         """The view: a picture, or an error as JSON."""
         http = self.config.http
         pairs = list(request.args.items(multi=True))
-        is_auto = any(NAMES.get(name) == "encoding" and value.lower() == "auto" for name, value in pairs)
+        is_auto = has_auto(pairs, self.generator.presets)
         try:
             if request.method == "OPTIONS":
-                return _empty(options_reply(is_auto, http))
+                return _textual(options_reply(is_auto, http))
             if request.method not in METHODS:
                 raise MethodNotAllowed(request.method, METHODS)
             wanted = self.generator.request(pairs)
@@ -117,7 +117,7 @@ class ImageFactory:
                 )
                 reply = picture_reply(answer, wanted, request.environ, http, self.generator.now_s())
                 if not reply.has_body or request.method == "HEAD":
-                    return _empty(reply)
+                    return _textual(reply)
                 body = self.generator.open(answer)
                 if body is None:
                     continue
@@ -127,8 +127,7 @@ class ImageFactory:
                     continue  # removed between the look and the open
             raise Unavailable("the picture changes all the time", retry_after_s=1)
         except RequestError as error:
-            reply = error_reply(error, is_auto, http)
-            return _empty(reply) if request.method == "HEAD" else _headed(Response(reply.text), reply)
+            return _textual(error_reply(error, is_auto, http))
 
     def _send(self, reply: Reply, body: Body, length: int) -> Response:
         if body.data is not None:
@@ -179,13 +178,15 @@ def _read_config(
 def _headed(response: Response, reply: Reply) -> Response:
     """*response* with the status and exactly the headers of *reply*."""
     response.status_code = reply.status
+    response.automatically_set_content_length = False
     response.headers.clear()
     response.headers.extend(reply.headers)
     return response
 
 
-def _empty(reply: Reply) -> Response:
-    return _headed(Response(), reply)
+def _textual(reply: Reply) -> Response:
+    """A reply without bytes of a picture."""
+    return _headed(Response(b"" if request.method == "HEAD" else reply.text), reply)
 
 
 def _part(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:

@@ -1,0 +1,147 @@
+"""What a hit costs, counted from within: two SQL statements, two stats, no lock, no row, no Pillow."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+import imagefactory
+from imagefactory import claims, crowd
+from imagefactory.generator import Generator
+
+TARGET = "/picture/cats/tom.jpg?scalex=100"
+
+
+def ask(client: FlaskClient, target: str = TARGET) -> str:
+    """The X-Cache of the answer to *target*, read to its end."""
+    return client.get(target, buffered=True).headers["X-Cache"]
+
+
+@pytest.fixture
+def generator(app: Flask) -> Generator:
+    """The app's generator, with a clock by which the pictures are old enough to be trusted by their stamps."""
+    generator = app.extensions["imagefactory"].generator
+    assert isinstance(generator, Generator)
+    generator._clock = lambda: time.time() + 10
+    return generator
+
+
+@pytest.fixture
+def warm(generator: Generator, client: FlaskClient) -> FlaskClient:
+    """A client of an app that has answered TARGET before."""
+    assert [ask(client) for _ in range(3)] == ["miss", "hit", "hit"]
+    return client
+
+
+@pytest.fixture
+def statements(generator: Generator, warm: FlaskClient) -> Iterator[list[str]]:
+    """The SQL that this thread's connection to the index runs."""
+    found: list[str] = []
+    connection: sqlite3.Connection = generator.store.index._open()._con  # type: ignore[attr-defined]
+    connection.set_trace_callback(found.append)
+    yield found
+    connection.set_trace_callback(None)
+
+
+def _caller() -> str:
+    """The file of the code that called os.stat, pathlib left out."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and Path(frame.f_code.co_filename).name == "pathlib.py":
+        frame = frame.f_back
+    return frame.f_code.co_filename
+
+
+@pytest.fixture
+def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that the package itself asks a stat of."""
+    found: list[str] = []
+    stat, package = os.stat, str(Path(imagefactory.__file__).parent)
+
+    def counting(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if _caller().startswith(package):
+            found.append(os.fspath(path))
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", counting)
+    return found
+
+
+def test_a_hit_runs_two_selects_and_nothing_else(warm: FlaskClient, statements: list[str]) -> None:
+    assert ask(warm) == "hit"
+    assert len(statements) == 2, statements
+    assert all(statement.startswith("SELECT ") for statement in statements)
+
+
+def test_an_original_runs_one_select(warm: FlaskClient, statements: list[str]) -> None:
+    assert ask(warm, "/picture/cats/tom.jpg") == "hit"
+    assert len(statements) == 1, statements
+
+
+def test_a_hit_leaves_the_database_as_it_was(warm: FlaskClient, generator: Generator) -> None:
+    connection: sqlite3.Connection = generator.store.index._open()._con  # type: ignore[attr-defined]
+    changes, version = connection.total_changes, connection.execute("PRAGMA data_version").fetchone()
+    rows = connection.execute("SELECT * FROM Cache ORDER BY rowid").fetchall()
+    for _ in range(5):
+        assert ask(warm) == "hit"
+    assert connection.execute("SELECT * FROM Cache ORDER BY rowid").fetchall() == rows
+    assert connection.total_changes == changes
+    assert connection.execute("PRAGMA data_version").fetchone() == version
+
+
+def test_a_hit_asks_one_stat_of_the_source_and_one_of_the_epoch(
+    warm: FlaskClient, stats: list[str], tmp_path: Path
+) -> None:
+    assert ask(warm) == "hit"
+    assert stats == [str(tmp_path / "pictures/cats/tom.jpg"), str(tmp_path / "cache/epoch")]
+
+
+def test_a_304_opens_no_object(
+    warm: FlaskClient, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etag = warm.get(TARGET, buffered=True).headers["ETag"]
+    monkeypatch.setattr(generator, "open", lambda answer: pytest.fail("an object was opened"))
+    assert warm.get(TARGET, headers={"If-None-Match": etag}).status_code == 304
+
+
+def test_a_hit_claims_nothing_and_waits_in_no_queue(
+    warm: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        pytest.fail("a hit came to where misses wait")
+
+    for place, name in (
+        (claims.Claims, "take"),
+        (crowd.Gate, "enter"),
+        (crowd.Gate, "render"),
+        (crowd.Flights, "run"),
+    ):
+        monkeypatch.setattr(place, name, refuse)
+    assert ask(warm) == "hit"
+
+
+def test_a_process_that_answers_hits_alone_never_imports_pillow(warm: FlaskClient, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from imagefactory import create_app
+client = create_app({{"paths": {{"pictures": {str(tmp_path / "pictures")!r},
+                                 "cache": {str(tmp_path / "cache")!r}}}}}).test_client()
+results = [client.get({TARGET!r}, buffered=True).headers["X-Cache"] for _ in range(2)]
+results += [client.get("/picture/cats/tom.jpg", buffered=True).headers["X-Cache"]]
+results += [name for name in sys.modules if name.partition(".")[0] in ("PIL", "pillow_heif", "numpy")]
+client.get("/picture/cats/tom.jpg?scalex=101", buffered=True)
+print(*results, "PIL" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.split() == ["hit", "hit", "hit", "True"]  # the last: a miss does import it

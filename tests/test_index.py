@@ -1,0 +1,664 @@
+"""The index believes no row that it did not write: what is wrong in the database is a miss."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from imagefactory.errors import StorageError
+from imagefactory.formats import Header
+from imagefactory.index import Index, _checksum, _seal, _unseal
+from imagefactory.jobs import Stamp
+from imagefactory.variants import Key, Source, Variant
+
+KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
+VARIANT = Variant(KEY, "cd" * 32, 12_345, 100, 75)
+SOURCE = Source("cats/tom.jpg", Stamp(1, 2, 3, 4), "ab" * 32, Header(400, 300, "JPEG"))
+
+
+def open_index(root: Path) -> Index:
+    return Index(root / "index", root / "locks" / "index", root / "tmp" / "damaged-index")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def index(root: Path) -> Index:
+    return open_index(root)
+
+
+def sql(root: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
+    """Do something to the database behind the index's back."""
+    with closing(sqlite3.connect(root / "index" / "cache.db", isolation_level=None)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def with_size(key: Key, size: int) -> Variant:
+    return Variant(key, "cd" * 32, size, 1, 1)
+
+
+# --- rows --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        SOURCE,
+        Source("a.jpg", Stamp(2**63, 2**40, -1, 2**62), "00" * 32, Header(1, 1, "PNG", 12, 6, True), True),
+        Source("ü ö/日本 \N{CAT FACE}.jpg", Stamp(1, 2, 3, 4), "ab" * 32, Header(1, 1, "GIF")),
+        Source("source x", Stamp(1, 2, 3, 4), "ab" * 32, None),
+        Source("'; DROP TABLE Cache; --%s", Stamp(1, 2, 3, 4), "ab" * 32, Header(1, 1, "GIF")),
+    ],
+    ids=lambda source: source.path,
+)
+def test_a_source_comes_back_as_it_went(index: Index, root: Path, source: Source) -> None:
+    index.put_source(source)
+    assert index.source(source.path) == source
+    assert open_index(root).source(source.path) == source
+    assert index.source(source.path + " ") is None
+
+
+def test_a_variant_comes_back_as_it_went(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    assert index.variant(KEY) == VARIANT
+    assert open_index(root).variant(KEY) == VARIANT
+    assert list(index.variants()) == [VARIANT]
+    for other in (
+        Key("ab" * 32, "v1-100x75-q81", "jpeg"),
+        Key("ac" * 32, "v1-100x75-q80", "jpeg"),
+        Key("ab" * 32, "v1-100x75-q80", "webp"),
+    ):
+        assert index.variant(other) is None
+
+
+def test_a_removed_variant_is_forgotten(index: Index) -> None:
+    index.put_variant(VARIANT)
+    index.remove_variant(KEY)
+    index.remove_variant(KEY)
+    assert index.variant(KEY) is None
+    assert list(index.variants()) == []
+
+
+def test_reading_writes_nothing(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    before = sql(root, "SELECT access_time, access_count FROM Cache ORDER BY key")
+    (version,) = sql(root, "PRAGMA data_version")
+    with closing(sqlite3.connect(root / "index" / "cache.db")) as watcher:
+        (version,) = watcher.execute("PRAGMA data_version").fetchall()
+        for _ in range(50):
+            assert index.variant(KEY)
+            assert index.source(SOURCE.path)
+            assert index.total_bytes()
+        assert watcher.execute("PRAGMA data_version").fetchall() == [version]
+    assert sql(root, "SELECT access_time, access_count FROM Cache ORDER BY key") == before
+
+
+def test_nothing_is_dropped_silently(index: Index) -> None:
+    """diskcache's own limit of a gigabyte, and its culling, are off."""
+    keys = [Key(f"{number:064x}", "v1-1x1", "png") for number in range(40)]
+    for key in keys:
+        index.put_variant(with_size(key, 2**30))
+    assert all(index.variant(key) for key in keys)
+    assert index.total_bytes() == 40 * 2**30
+
+
+@pytest.mark.parametrize("bad", [b"bytes", 5, ("a", 1), None, 1.5], ids=repr)
+def test_the_disk_takes_text_alone(index: Index, bad: object) -> None:
+    index.put_variant(VARIANT)
+    with pytest.raises(TypeError, match="a key of the index is text"):
+        index._cache.set(bad, "x", retry=False)
+    with pytest.raises(TypeError, match="a value of the index is a row"):
+        index._cache.set("key", bad, retry=False)
+
+
+# --- checksums ---------------------------------------------------------------------------------------------
+
+
+def test_every_single_flipped_bit_of_a_value_is_a_miss(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    ((value,),) = sql(root, "SELECT value FROM Cache")
+    assert isinstance(value, str)
+    data = value.encode()
+    with closing(sqlite3.connect(root / "index" / "cache.db", isolation_level=None)) as connection:
+        for position, bit in itertools.product(range(len(data)), (1, 0x10, 0x80)):
+            harmed = bytearray(data)
+            harmed[position] ^= bit
+            # A flip leaves the type of a cell alone: TEXT stays TEXT, also when it is no UTF-8 any more.
+            connection.execute("UPDATE Cache SET value = CAST(? AS TEXT)", (bytes(harmed),))
+            assert index.variant(KEY) is None, (position, bit)
+        connection.execute("UPDATE Cache SET value = ?", (value,))
+    assert index.variant(KEY) == VARIANT
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", " ", "{}", "null", "[]", "{} ", "\0", "1", 5, 1.5, None, b"", b"\x80\x04N.", "x" * 100_000,
+        f"{{}} {_checksum('variant other', '{}')}",
+    ],
+    ids=lambda value: repr(value)[:20],
+)  # fmt: skip
+def test_a_value_of_somebody_else_is_a_miss(index: Index, root: Path, value: object) -> None:
+    index.put_variant(VARIANT)
+    sql(root, "UPDATE Cache SET value = ?", value)
+    assert index.variant(KEY) is None
+    assert list(index.variants()) == []
+    index.put_variant(VARIANT)
+    assert index.variant(KEY) == VARIANT
+
+
+def test_a_value_that_is_no_utf8_is_a_miss_and_no_damage(index: Index, root: Path) -> None:
+    """Python's sqlite3 raises OperationalError for it; the database is whole and stays where it is."""
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    sql(root, "UPDATE Cache SET value = CAST(X'ff' || value AS TEXT) WHERE key LIKE 'variant%'")
+    assert index.variant(KEY) is None
+    assert index.source(SOURCE.path) == SOURCE
+    assert not index.grave.exists()
+
+
+def test_a_row_does_not_pass_for_another(index: Index, root: Path) -> None:
+    """The checksum is over the key too."""
+    other = Key("ab" * 32, "v1-50x38-q80", "jpeg")
+    index.put_variant(VARIANT)
+    sql(root, "UPDATE Cache SET key = ?", f"variant {other.text()}")
+    assert index.variant(other) is None
+    assert list(index.variants()) == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {}, [], None, 5, "text", {"body": "cd" * 32}, {"unknown": 1},
+        {"body": "cd" * 32, "bytes": 1, "width": 1, "height": 1, "more": 1},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_sealed_row_of_another_shape_is_a_miss(index: Index, root: Path, row: object) -> None:
+    """As another version may have written it, with a checksum that is right."""
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    for key in (f"variant {KEY.text()}", f"source {SOURCE.path}"):
+        sql(root, "UPDATE Cache SET value = ? WHERE key = ?", _seal(key, row), key)
+    assert index.variant(KEY) is None
+    assert index.source(SOURCE.path) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [5, None, "", "../" * 20, "\0" * 64, "CD" * 32, "cd" * 31, "\ud800" * 64, ["cd" * 32]],
+    ids=lambda body: repr(body)[:8],
+)
+@pytest.mark.xfail(strict=True, reason="the form of a row's body digest is not checked")
+def test_a_sealed_row_whose_body_is_no_digest_is_a_miss(index: Index, root: Path, body: object) -> None:
+    """The digest becomes a part of an object's path: only 64 lower-case hex digits may."""
+    index.put_variant(VARIANT)
+    key = f"variant {KEY.text()}"
+    sql(root, "UPDATE Cache SET value = ?", _seal(key, {"body": body, "bytes": 1, "width": 1, "height": 1}))
+    assert index.variant(KEY) is None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a source row with a format this version does not know becomes a KeyError"
+)
+def test_a_source_row_with_an_unknown_format_is_a_miss(index: Index, root: Path) -> None:
+    """As a later version, or one with an extra, may have written it."""
+    index.put_source(Source("a.jxl", Stamp(1, 2, 3, 4), "ab" * 32, Header(1, 1, "JXL")))
+    assert index.source("a.jxl") is None
+
+
+@pytest.mark.parametrize("text", ["", "x", "{} 0000", " " + _checksum("k", ""), "nonsense " + "0" * 16])
+def test_what_is_not_sealed_is_nothing(text: str) -> None:
+    if text.startswith(" "):
+        with pytest.raises(ValueError, match="Expecting value"):  # only a writer of ours could: seals no ""
+            _unseal("k", text)
+    else:
+        assert _unseal("k", text) is None
+
+
+# --- no pickle ---------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    """A pickle that touches *path* when somebody reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.fixture
+def bomb(tmp_path: Path) -> Iterator[bytes]:
+    """A pickle; at the end of the test nobody has read it."""
+    fired = tmp_path / "fired"
+    data = pickle.dumps(Bomb(fired))
+    pickle.loads(data).close()
+    assert fired.exists()  # it works
+    fired.unlink()
+    yield data
+    assert not fired.exists()
+
+
+def use_everything(index: Index) -> None:
+    """Whatever a process does with an index, in its order."""
+    assert index.variant(KEY) is None
+    assert index.source(SOURCE.path) is None
+    index.total_bytes()
+    index.probe()
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    assert index.variant(KEY) == VARIANT
+    assert index.source(SOURCE.path) == SOURCE
+    index.remove_variant(KEY)
+    assert index.variant(KEY) is None
+
+
+@pytest.mark.parametrize("mode", [0, 2, 3, 4, 5, -1, "4", None])
+def test_a_planted_pickle_in_a_value_is_a_miss(index: Index, root: Path, bomb: bytes, mode: object) -> None:
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    sql(root, "UPDATE Cache SET mode = ?, value = ?", mode, bomb)
+    use_everything(index)
+    sql(root, "UPDATE Cache SET mode = ?, value = ?", mode, bomb)
+    use_everything(open_index(root))
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3, 4])
+@pytest.mark.parametrize("place", ["relative", "absolute", "upwards"])
+def test_a_planted_file_name_is_neither_read_nor_deleted(
+    index: Index, root: Path, tmp_path: Path, bomb: bytes, mode: int, place: str
+) -> None:
+    """diskcache reads and deletes the file that a row names; a name may lead anywhere."""
+    victim = root / "index" / "victim" if place == "relative" else tmp_path / "victim"
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    victim.write_bytes(bomb)
+    name = {"relative": "victim", "absolute": str(victim), "upwards": "../../victim"}[place]
+    plant = "UPDATE Cache SET mode = ?, filename = ?, value = NULL"
+    sql(root, plant, mode, name)
+    use_everything(index)
+    sql(root, plant, mode, name)
+    index.put_variant(VARIANT)  # replaces the row and cleans up after it
+    index.remove_variant(KEY)
+    sql(root, plant, mode, name)
+    use_everything(open_index(root))
+    assert victim.read_bytes() == bomb
+
+
+def test_a_planted_pickle_in_a_key_is_never_read(index: Index, root: Path, bomb: bytes) -> None:
+    index.put_variant(VARIANT)
+    sql(root, "INSERT INTO Cache (key, raw, mode, value) VALUES (?, 0, 4, ?)", bomb, bomb)
+    assert index.variant(KEY) == VARIANT
+    assert index.source(SOURCE.path) is None
+    with suppress(StorageError):
+        list(index.variants())
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="one foreign key makes variants() raise StorageError, and pauses all reads for two seconds",
+)
+@pytest.mark.parametrize(
+    "key, raw", [(b"\x80\x04N.", 0), (b"bytes", 1), (5, 1), (1.5, 1), (None, 1), ("text", 0)]
+)
+def test_a_foreign_key_hides_no_other_row(index: Index, root: Path, key: object, raw: int) -> None:
+    index.put_variant(VARIANT)
+    sql(root, "INSERT INTO Cache (key, raw, mode, value) VALUES (?, ?, 1, 'x')", key, raw)
+    assert list(index.variants()) == [VARIANT]
+    assert index.variant(KEY) == VARIANT
+
+
+@pytest.mark.parametrize(
+    "key", ["", "variant", "variant a b", "variant a b c d", "source", "\0", "variant   "]
+)
+def test_a_key_of_another_form_hides_no_other_row(index: Index, root: Path, key: str) -> None:
+    index.put_variant(VARIANT)
+    sql(root, "INSERT INTO Cache (key, raw, mode, value) VALUES (?, 1, 1, 'x')", key)
+    assert list(index.variants()) == [VARIANT]
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("statistics", 1), ("eviction_policy", "least-recently-used"), ("cull_limit", 10), ("size_limit", 1),
+        ("sqlite_mmap_size", 2**26), ("disk_min_file_size", 0), ("disk_pickle_protocol", 99),
+        ("unknown", "x"), ("sqlite_unknown", 1),
+    ],
+)  # fmt: skip
+def test_settings_in_the_database_change_nothing(index: Index, root: Path, name: str, value: object) -> None:
+    index.put_variant(VARIANT)
+    sql(root, "INSERT OR REPLACE INTO Settings VALUES (?, ?)", name, value)
+    again = open_index(root)
+    assert again.variant(KEY) == VARIANT
+    again.put_source(SOURCE)
+    assert again.variant(KEY) == VARIANT
+
+
+@pytest.mark.xfail(
+    strict=True, reason="diskcache gives a setting disk_* to the Disk: TypeError, not StorageError, for ever"
+)
+def test_an_unknown_disk_setting_does_not_break_the_index(index: Index, root: Path) -> None:
+    """One flipped bit in the name of a setting is enough."""
+    index.put_variant(VARIANT)
+    sql(root, "UPDATE Settings SET key = 'disk_min_file_sizf' WHERE key = 'disk_min_file_size'")
+    open_index(root).put_source(SOURCE)
+
+
+# --- a damaged database ------------------------------------------------------------------------------------
+
+
+def in_new_process(root: Path, statement: str) -> str:
+    """What *statement* prints with an ``index`` that another process opens."""
+    code = (
+        "import sys; from pathlib import Path; from imagefactory.index import Index\n"
+        "from imagefactory.variants import Key, Variant\n"
+        "root = Path(sys.argv[1])\n"
+        "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
+        f"key = Key({KEY.digest!r}, {KEY.recipe!r}, {KEY.encoding!r})\n{statement}\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["before it is opened", "while it is open"])
+@pytest.mark.parametrize("harm", ["garbage", "emptied", "cut", "zeroed header"])
+def test_a_damaged_database_is_begun_anew(root: Path, harm: str, is_open: bool) -> None:
+    index = open_index(root)
+    for number in range(200):
+        index.put_variant(with_size(Key(f"{number:064x}", "v1-1x1", "png"), 1))
+    sql(root, "PRAGMA wal_checkpoint(TRUNCATE)")
+    database = root / "index" / "cache.db"
+    data = database.read_bytes()
+    if not is_open:
+        index._cache.close()
+        index = open_index(root)
+    harmed = {
+        "garbage": os.urandom(len(data)),
+        "emptied": b"",
+        "cut": data[: len(data) // 2],
+        "zeroed header": bytes(100) + data[100:],
+    }[harm]
+    database.write_bytes(harmed)
+    for _ in range(3):
+        try:
+            index.put_variant(VARIANT)
+            break
+        except StorageError:
+            index._pause_until = {"read": 0.0, "write": 0.0}
+    assert index.variant(KEY) == VARIANT
+    assert in_new_process(root, "print(index.variant(key).bytes)") == "12345"
+    assert index.total_bytes() >= 12_345
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a flip in the table of settings makes diskcache raise TypeError or AttributeError"
+)
+def test_no_flipped_bit_of_the_whole_database_makes_a_wrong_row(index: Index, root: Path) -> None:
+    """Somewhere in the file: the right row, a miss, or a StorageError; no other row and no other error."""
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    sql(root, "PRAGMA wal_checkpoint(TRUNCATE)")
+    data = (root / "index" / "cache.db").read_bytes()
+    used = [position for position, byte in enumerate(data) if byte]
+    wrong = []
+    for position in used[:: len(used) // 150]:
+        harmed = bytearray(data)
+        harmed[position] ^= 4
+        copy = root.parent / f"copy-{position}"
+        (copy / "index").mkdir(parents=True)
+        (copy / "index" / "cache.db").write_bytes(harmed)
+        other = open_index(copy)
+        try:
+            if other.variant(KEY) not in (VARIANT, None) or other.source(SOURCE.path) not in (SOURCE, None):
+                wrong.append(f"byte {position}: another row")
+        except StorageError:
+            pass
+        except Exception as error:
+            wrong.append(f"byte {position}: {error!r}")
+    assert wrong == []
+
+
+def test_a_damaged_database_is_kept_once_for_a_look(index: Index, root: Path) -> None:
+    for _ in range(2):
+        index = open_index(root)
+        index.put_variant(VARIANT)
+        (root / "index" / "cache.db").write_bytes(b"garbage" * 1000)
+        assert open_index(root).variant(KEY) is None
+        assert (index.grave / "cache.db").read_bytes() == b"garbage" * 1000
+
+
+def test_a_locked_database_is_a_storage_error_within_seconds_and_then_at_once(
+    index: Index, root: Path
+) -> None:
+    index.put_variant(VARIANT)
+    with closing(sqlite3.connect(root / "index" / "cache.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="locked or can't be written"):
+            index.put_source(SOURCE)
+        assert time.monotonic() - began < 3
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="failed a moment ago"):
+            index.put_source(SOURCE)
+        assert time.monotonic() - began < 0.1
+        assert index.variant(KEY) == VARIANT  # readers go on
+        with pytest.raises(StorageError, match="can't be used: database is locked"):
+            open_index(root).source(SOURCE.path)
+    time.sleep(2)
+    index.put_source(SOURCE)
+    assert index.source(SOURCE.path) == SOURCE
+
+
+def test_an_index_that_can_not_be_made_is_a_storage_error(index: Index, root: Path) -> None:
+    root.write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="the index can't be opened"):
+        index.variant(KEY)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="diskcache expands $NAME and ~ in the folder's path: the rows lie elsewhere"
+)
+def test_a_dollar_in_the_path_is_a_dollar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELSEWHERE", "elsewhere")
+    root = tmp_path / "$ELSEWHERE"
+    open_index(root).put_variant(VARIANT)
+    assert (root / "index" / "cache.db").stat().st_size > 0
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# --- the count of bytes ------------------------------------------------------------------------------------
+
+
+def test_the_count_of_bytes_is_that_of_the_variants(index: Index, root: Path) -> None:
+    keys = [Key(f"{number:064x}", "v1-1x1", "png") for number in range(5)]
+    assert index.total_bytes() == 0
+    for number, key in enumerate(keys):
+        index.put_variant(with_size(key, 100 + number))
+    assert index.total_bytes() == 510
+    index.put_variant(with_size(keys[0], 7))  # replaced
+    assert index.total_bytes() == 417
+    index.put_variant(with_size(keys[0], 7))
+    assert index.total_bytes() == 417
+    index.put_source(SOURCE)  # sources weigh nothing
+    assert index.total_bytes() == 417
+    index.remove_variant(keys[1])
+    index.remove_variant(keys[1])
+    assert index.total_bytes() == 316
+    assert open_index(root).total_bytes() == 316
+    for key in keys:
+        index.remove_variant(key)
+    assert index.total_bytes() == 0
+
+
+def test_the_count_is_of_all_processes(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    in_new_process(root, "index.put_variant(Variant(Key('0' * 64, 'v1-1x1', 'png'), 'c' * 64, 5, 1, 1))")
+    assert index.total_bytes() == 12_350
+
+
+CHURN = """
+import random
+print("begun", flush=True)
+while True:
+    number = random.randrange(30)
+    one = Key(f"{number:064x}", "v1-1x1", "png")
+    if random.random() < 0.7:
+        index.put_variant(Variant(one, "c" * 64, random.randrange(1, 10**6), 1, 1))
+    else:
+        index.remove_variant(one)
+"""
+
+
+def test_the_count_is_right_after_a_kill(root: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from imagefactory.index import Index\n"
+        "from imagefactory.variants import Key, Variant\n"
+        "root = Path(sys.argv[1])\n"
+        "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
+    ) + CHURN
+    for pause_s in (0.15, 0.2, 0.25):
+        with subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"begun\n"
+            time.sleep(pause_s)
+            process.send_signal(signal.SIGKILL)
+        index = open_index(root)
+        variants = list(index.variants())
+        assert variants
+        assert index.total_bytes() == sum(variant.bytes for variant in variants)
+
+
+# --- processes and threads ---------------------------------------------------------------------------------
+
+
+def test_the_folder_is_its_owners_alone_whatever_the_umask(index: Index, root: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        index.put_variant(VARIANT)
+    finally:
+        os.umask(before)
+    for folder in (root / "index", root / "locks"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (root / "index").chmod(0o777)  # as somebody made it by hand
+    open_index(root).variant(KEY)
+    assert stat.S_IMODE((root / "index").stat().st_mode) == 0o700
+
+
+def test_nothing_else_lies_in_the_folder(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    index.put_source(SOURCE)
+    assert {path.name for path in (root / "index").iterdir()} <= {"cache.db", "cache.db-wal", "cache.db-shm"}
+
+
+def test_eight_processes_open_a_new_index_at_once(root: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from imagefactory.index import Index\n"
+        "from imagefactory.variants import Key, Variant\n"
+        "root, number = Path(sys.argv[1]), int(sys.argv[2])\n"
+        "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "index.put_variant(Variant(Key(f'{number:064x}', 'v1-1x1', 'png'), 'c' * 64, 10, 1, 1))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(root), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(8)
+    ]
+    for process in processes:
+        assert process.stdout
+        process.stdout.readline()
+    for process in processes:  # all are loaded: now
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=30)[1] for process in processes]
+    assert errors == [""] * 8
+    index = open_index(root)
+    assert len(list(index.variants())) == 8
+    assert index.total_bytes() == 80
+
+
+def test_threads_share_an_index(index: Index) -> None:
+    def work(number: int) -> bool:
+        key = Key(f"{number % 20:064x}", "v1-1x1", "png")
+        index.put_variant(with_size(key, 10))
+        return index.variant(key) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(100)))
+    assert index.total_bytes() == 200
+
+
+FORK = """
+import os
+index.put_variant(Variant(key, "c" * 64, 1, 1, 1))
+child = os.fork()
+if child == 0:
+    assert index.variant(key).bytes == 1
+    index.put_variant(Variant(key, "c" * 64, 2, 1, 1))
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+index.put_variant(Variant(Key("0" * 64, "v1-1x1", "png"), "c" * 64, 5, 1, 1))
+print(index.variant(key).bytes, index.total_bytes())
+"""
+
+
+def test_a_forked_child_has_a_connection_of_its_own(root: Path) -> None:
+    assert in_new_process(root, FORK) == "2 7"
+    assert sql(root, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_an_index_that_another_process_replaced_is_followed(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    in_new_process(
+        root,
+        "(root / 'index').rename(root / 'old')\n"
+        "index.put_variant(Variant(Key('0' * 64, 'v1-1x1', 'png'), 'c' * 64, 5, 1, 1))",
+    )
+    assert index.variant(KEY) == VARIANT  # of the old one, true for its object
+    index.follow()
+    assert index.variant(KEY) is None
+    assert [variant.bytes for variant in index.variants()] == [5]
+
+
+def test_no_row_is_written_into_an_index_that_was_replaced(index: Index, root: Path) -> None:
+    index.put_variant(VARIANT)
+    (root / "index").rename(root / "old")
+    index.put_source(SOURCE)
+    assert sql(root, "SELECT count(*) FROM Cache") == [(1,)]
+    assert index.variant(KEY) is None
+
+
+def test_following_an_index_that_is_the_same_changes_nothing(index: Index) -> None:
+    index.put_variant(VARIANT)
+    cache = index._cache
+    index.follow()
+    assert index.variant(KEY) == VARIANT
+    assert index._cache is cache
