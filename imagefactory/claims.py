@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import StorageError, TimedOut
+from .folders import PRIVATE, make_folder
 
 __all__ = ["Claims"]
 
@@ -33,7 +34,7 @@ class _File:
     """The one descriptor that this process has of a claims file, and the offsets it holds."""
 
     def __init__(self, path: str) -> None:
-        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(Path(path).parent, PRIVATE)
         self.number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.held: set[int] = set()
         self.lock = threading.Lock()
@@ -102,7 +103,7 @@ class Claims:
                 time.sleep(poll_s)
                 poll_s = min(poll_s * 1.5, _MAX_POLL_S)
         except OSError as error:
-            raise StorageError("claims", f"claims can't be locked: {error}") from error
+            raise StorageError("claims", f"claims can't be locked: {error.strerror}") from error
         try:
             yield has_waited
         finally:

@@ -44,6 +44,7 @@ _Size = tuple[int, int]
 
 # Pillow reads in Python, block by block: 100 reads for a header, 8,000 for a frame of 1 MB in a GIF.
 _MAX_READS = 300_000
+_MAX_EXIF = 2**20
 
 
 class _Bounded:
@@ -128,9 +129,27 @@ def open_picture(file: Source) -> Image.Image:
     picture = Image.open(handle, formats=formats)
     if min(picture.size) < 1:
         raise Undecodable("it has no pixels")
+    if picture.format == "PNG" and "exif" not in picture.info and (exif := _late_exif(file)):
+        picture.info["exif"] = exif
     if picture.tile and picture.tile[0].args == "LA;16B":  # of a PNG; Pillow makes it RGBA
         picture.info[GREY] = True
     return picture
+
+
+def _late_exif(file: Source) -> bytes:
+    """The eXIf chunk of a PNG from behind its pixels (PNG §5.6 allows it), which Pillow finds by decoding."""
+    position = file.tell()
+    found, at = b"", 8
+    file.seek(at)
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"eXIf":
+            found = b"Exif\0\0" + file.read(min(length, _MAX_EXIF))
+            break
+        at += 12 + length
+        file.seek(at)
+    file.seek(position)
+    return found
 
 
 _HEIF_LOCK = threading.Lock()

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,12 +103,12 @@ def still(image: Image.Image, settings: Settings) -> Save:
 
 def moving(
     frames: Iterable[Image.Image],
-    count: int,
+    length: int,
     durations_ms: list[int],
     plays: int,
     settings: Settings,
 ) -> Save:
-    """How to write an animation of *count* frames, all of one size and mode.
+    """How to write an animation of *length* frames, all of one size and mode.
 
     *durations_ms* may grow while *frames* is read. *plays* is 0 for ever; AVIF always plays for ever
     (Pillow can't say it).
@@ -117,20 +118,52 @@ def moving(
     if encoding in ("webp", "png"):
         options["loop"] = plays
     if encoding in ("webp", "avif"):
-        reel = _Reel(iter(frames), count)
-        return lambda file: reel.save(file, **options)
+        reel = _Reel(iter(frames), length)
+        if encoding == "avif" or reel.mode == "RGB":
+            return lambda file: reel.save(file, **options)
+        return lambda file: _save_transparent_webp(reel, file, options)
 
     # Pillow's GIF and PNG writers collect all frames before they write one: nothing is lost by a list.
-    rest = [_indexed(frame.convert("RGBA")) if encoding == "gif" else frame for frame in frames]
+    rest = [_indexed(frame) if encoding == "gif" else frame for frame in frames]
     if encoding == "gif":
         options["duration"] = [min(duration, 655_350) for duration in durations_ms]
         if plays != 1:  # without the extension it plays once; with n it plays n times more
             options["loop"] = max(0, min(plays - 1, 65_535))
-        if any("transparency" in frame.info for frame in rest):
-            options["disposal"] = 2  # else a pixel once painted could never become transparent again
+        if any("transparency" in frame.info and frame.histogram()[255] for frame in rest):
+            # Else a pixel once painted could never become transparent again. Optimizing would drop the
+            # transparent colour from frames without it: if from the first, Pillow reads all as opaque.
+            options.update(disposal=2, optimize=False)
+            _distinguish_background(rest)
     first = rest.pop(0)
     options["append_images"] = rest
     return lambda file: first.save(file, **options)
+
+
+def _distinguish_background(frames: list[Image.Image]) -> None:
+    """Give the transparent colour of a GIF's frames a value that no other colour has.
+
+    To find what is to be written, Pillow compares a frame with a canvas of this value, as if it were opaque:
+    what shows the same colour at a frame's edge would be cut off, and become transparent.
+    """
+    palettes = [bytes(frame.getpalette() or b"")[: 255 * 3] for frame in frames]
+    used = {palette[i : i + 3] for palette in palettes for i in range(0, len(palette), 3)}
+    value = next(value for n in count() if (value := n.to_bytes(3, "big")) not in used)
+    for frame, palette in zip(frames, palettes, strict=True):
+        frame.putpalette(palette + value)
+
+
+def _save_transparent_webp(reel: _Reel, file: IO[bytes], options: _Options) -> None:
+    """Save an animated WebP that is marked as transparent (RIFF container, VP8X, flag L).
+
+    libwebp marks it only where a frame has alpha of its own. Opaque pieces on an empty canvas have none, and
+    then Pillow and others read the canvas as black.
+    """
+    buffer = BytesIO()
+    reel.save(buffer, **options)
+    data = buffer.getbuffer()
+    if bytes(data[12:16]) == b"VP8X":
+        data[20] |= 0x10
+    file.write(data)
 
 
 class _Reel(Image.Image):
@@ -139,10 +172,10 @@ class _Reel(Image.Image):
     It runs forward once: Pillow rewinds after the last frame, which is ignored.
     """
 
-    def __init__(self, frames: Iterator[Image.Image], count: int) -> None:
+    def __init__(self, frames: Iterator[Image.Image], length: int) -> None:
         super().__init__()
-        self.n_frames = count
-        self.is_animated = count > 1
+        self.n_frames = length
+        self.is_animated = length > 1
         self._frames = frames
         self._position = -1
         self.seek(0)
@@ -165,7 +198,7 @@ class _Reel(Image.Image):
 def _indexed(image: Image.Image) -> Image.Image:
     """*image* with a palette: exact up to 256 colours, else median cut with Floyd-Steinberg dithering.
 
-    With alpha, what is less than half opaque becomes the colour 255, named in ``info``.
+    With alpha, the colour 255 is transparent, as ``info`` says: what is less than half opaque.
     """
     if image.mode == "L":
         return image
@@ -173,8 +206,6 @@ def _indexed(image: Image.Image) -> Image.Image:
         return _with_palette(image, 256)
     hidden = image.getchannel("A").point([255] * 128 + [0] * 128)
     colour = image.convert("RGB")
-    if hidden.getbbox() is None:
-        return _with_palette(colour, 256)
     # What is hidden must not cost a colour (GIFs often have 255 and a transparent one): it gets one of those.
     shown = ImageChops.invert(hidden)
     if box := shown.getbbox():

@@ -381,7 +381,7 @@ class Generator:
             raise
         except OSError as error:
             if job.target is not None:
-                raise StorageError("objects", f"a render can't be written: {error}") from error
+                raise StorageError("objects", f"a render can't be written: {error.strerror}") from error
             if self._has_changed(source):
                 raise SourceChanged from error
             _log.error("a picture can't be read: %s", error)
@@ -439,7 +439,10 @@ class Troubles:
         """Something failed just now: for two seconds nothing is stored."""
         self._paused_until = time.monotonic() + _PAUSE_S
         if error.part not in self.current:
-            _log.warning("the cache is in trouble, pictures are made without it: %s", error)
+            reason = (
+                f" ({error.__cause__})" if error.__cause__ else ""
+            )  # may name a path, so not for visitors
+            _log.warning("the cache is in trouble, pictures are made without it: %s%s", error, reason)
         self.current[error.part] = str(error)
 
     def is_paused(self) -> bool:

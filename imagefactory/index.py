@@ -14,6 +14,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -27,8 +28,9 @@ from typing import Any, TypeVar, cast
 
 import diskcache
 
-from .errors import StorageError
-from .formats import Header
+from .errors import ConfigError, StorageError
+from .folders import PRIVATE, make_folder
+from .formats import SOURCE_FORMATS, Header
 from .jobs import Stamp
 from .variants import Key, Source, Variant
 
@@ -55,6 +57,10 @@ _SHORT_READ = 522  # SQLITE_IOERR_SHORT_READ: the file was cut
 _inherited: list[object] = []
 
 
+class _CorruptError(sqlite3.DatabaseError):
+    """What diskcache stumbled over, where SQLite itself saw nothing wrong."""
+
+
 class _Row(str):
     """A row's value, with the *size* that it adds to the total which diskcache's triggers keep."""
 
@@ -64,15 +70,16 @@ class _Row(str):
 class _Disk(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
     """Text in, text out. Refuses pickles, and files beside the database, however they came into a row."""
 
+    def __init__(self, directory: str, **settings: object) -> None:
+        super().__init__(directory)  # settings come from a table in the database, whoever wrote them there
+
     def put(self, key: object) -> tuple[str, bool]:
         if not isinstance(key, str):
             raise TypeError(f"a key of the index is text, not {type(key).__name__}")
         return key, True
 
     def get(self, key: object, raw: bool) -> str:
-        if not raw or not isinstance(key, str):
-            raise sqlite3.DatabaseError("a key that is no text")
-        return key
+        return key if raw and isinstance(key, str) else ""
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, str]:
         if not isinstance(value, _Row):
@@ -95,6 +102,10 @@ class Index:
     """
 
     def __init__(self, path: Path, lock_path: Path, grave: Path) -> None:
+        if os.path.expandvars(path) != str(path):
+            raise ConfigError(
+                "paths.cache", f"{str(path)!r} has a $NAME in it, which diskcache would replace"
+            )
         self.path = path
         self.lock_path = lock_path
         self.grave = grave
@@ -113,9 +124,11 @@ class Index:
             return None
         try:
             header = row["header"] and Header(**row["header"])
-            return Source(path, Stamp(*row["stamp"]), row["digest"], header, row["is_racy"])
+            source = Source(path, Stamp(*row["stamp"]), row["digest"], header, row["is_racy"])
         except (KeyError, TypeError):
             return None
+        is_known = header is None or header.format in SOURCE_FORMATS
+        return source if is_known and _is_digest(source.digest) else None
 
     def put_source(self, source: Source) -> None:
         """Remember *source* under its path."""
@@ -129,9 +142,10 @@ class Index:
         if row is None:
             return None
         try:
-            return Variant(key, **row)
+            variant = Variant(key, **row)
         except TypeError:
             return None
+        return variant if _is_digest(variant.body) else None
 
     def put_variant(self, variant: Variant) -> None:
         """Remember *variant*; its bytes count in ``total_bytes``."""
@@ -154,7 +168,14 @@ class Index:
 
     def total_bytes(self) -> int:
         """The bytes of all variants together, as kept by the database's own triggers."""
-        return int(self._use("read", lambda cache: cache.reset("size", update=False)))
+
+        def read(cache: Any) -> int:
+            try:
+                return int(cache.reset("size", update=False))
+            except (TypeError, ValueError) as error:
+                raise _CorruptError(f"its byte count is damaged: {error}") from error
+
+        return self._use("read", read)
 
     def probe(self) -> None:
         """Raise StorageError if no row could be written now; writes none."""
@@ -205,12 +226,12 @@ class Index:
                         self._replace(error)
                         continue
                     except OSError as reason:
-                        error = sqlite3.DatabaseError(f"{error}; can't be replaced: {reason}")
+                        error = sqlite3.DatabaseError(f"{error}; can't be replaced: {reason.strerror}")
                 problem = f"the index can't be used: {error}"
             except diskcache.Timeout:
                 problem = "the index is locked or can't be written"
             except OSError as error:
-                problem = f"the index can't be opened: {error}"
+                problem = f"the index can't be opened: {error.strerror}"
             except StorageError as error:
                 problem = str(error)
             break
@@ -231,12 +252,20 @@ class Index:
                 _inherited.append(self._cache)
                 # Two processes that open at once run into "database is locked".
                 with self._alone():
-                    self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self.path.chmod(0o700)
+                    make_folder(self.path, PRIVATE)
+                    if self.path.stat().st_mode & 0o077:
+                        self.path.chmod(PRIVATE)
                     self._check_unlocked()
-                    cache = diskcache.Cache(str(self.path), timeout=_LOCK_TIMEOUT_S, disk=_Disk, **_SETTINGS)
+                    cache = self._open_cache()
                 self._cache, self._inode, self._process = cache, self._inode_on_disk(), os.getpid()
             return self._cache
+
+    def _open_cache(self) -> Any:
+        try:
+            return diskcache.Cache(str(self.path), timeout=_LOCK_TIMEOUT_S, disk=_Disk, **_SETTINGS)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            # diskcache believes its table of settings, and makes attributes of what stands there.
+            raise _CorruptError(f"its settings are damaged: {error}") from error
 
     def _check_unlocked(self) -> None:
         """Raise sqlite3.OperationalError within a second if the database can't be written: opening would
@@ -254,7 +283,7 @@ class Index:
             if self._cache is None or self._inode_on_disk() == self._inode:
                 _log.warning("the index is damaged and begun anew, variants are made again: %s", reason)
                 shutil.rmtree(self.grave, ignore_errors=True)
-                self.grave.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(self.grave.parent, PRIVATE)
                 if self.path.exists():
                     self.path.rename(self.grave)
             self._forget()
@@ -272,7 +301,7 @@ class Index:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes from opening or replacing the index; waits for a second at most."""
-        self.lock_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.lock_path.parent, PRIVATE)
         number = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + _LOCK_TIMEOUT_S
@@ -292,10 +321,16 @@ class Index:
 
 
 def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    if isinstance(error, _CorruptError):
+        return True
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     if code & 0xFF == sqlite3.SQLITE_ERROR:  # an emptied file is a new database to SQLite, without our table
         return "no such" in str(error) or "has no column" in str(error)
     return code == _SHORT_READ or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_digest(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
 def _seal(key: str, row: object) -> str:

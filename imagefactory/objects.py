@@ -17,14 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import StorageError
+from .folders import OPEN, PRIVATE, make_folder
 from .formats import ENCODINGS
 from .variants import Key, Variant
 
 __all__ = ["Objects", "Temp"]
 
-# A web server in the owner's group may read objects (X-Accel-Redirect), and nothing else of the cache.
-_FOLDER_MODE = 0o750
-_FILE_MODE = 0o640
+_FILE_MODE = 0o640  # a web server in the owner's group may read objects (X-Accel-Redirect)
 _MAX_SEEN = 100_000
 
 
@@ -77,7 +76,7 @@ class Objects:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise StorageError("objects", f"an object can't be read: {error}") from error
+            raise StorageError("objects", f"an object can't be read: {error.strerror}") from error
         return True
 
     @contextmanager
@@ -86,7 +85,7 @@ class Objects:
         try:
             temp = self._create()
         except OSError as error:
-            raise StorageError("objects", f"no file can be written in the cache: {error}") from error
+            raise StorageError("objects", f"no file can be written in the cache: {error.strerror}") from error
         try:
             yield temp
         finally:
@@ -95,7 +94,7 @@ class Objects:
             os.close(temp.number)
 
     def _create(self) -> Temp:
-        self.tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.tmp, PRIVATE)
         while True:
             path = self.tmp / secrets.token_hex(12)
             number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -135,19 +134,17 @@ class Objects:
                 raise StorageError("objects", "the folder of an object vanishes again and again")
             _sync_folder(path.parent)
         except OSError as error:
-            raise StorageError("objects", f"an object can't be stored: {error}") from error
+            raise StorageError("objects", f"an object can't be stored: {error.strerror}") from error
         return variant
 
     def _make_folder(self, folder: Path) -> None:
-        """Make *folder* and its parents with our mode whatever the umask, each entry durable."""
+        """Make *folder* and its parents, each entry durable."""
         if folder.is_dir():
             return
         if folder != self.root.parent:
             self._make_folder(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir()
-            folder.chmod(_FOLDER_MODE)
-            _sync_folder(folder.parent)
+        make_folder(folder, OPEN)
+        _sync_folder(folder.parent)
 
     def remove(self, key: Key, body: str) -> None:
         """Remove one object, and its folder if that is empty now. An object that is gone is no error."""

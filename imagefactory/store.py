@@ -10,7 +10,6 @@ import hashlib
 import os
 import secrets
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -130,7 +129,8 @@ class DiskStore:
         try:
             self.index.put_variant(variant)
         except StorageError:
-            self.objects.remove(key, variant.body)  # nobody would find it, and nobody count it
+            if before is None or before.body != variant.body:  # nobody would find it, and nobody count it
+                self.objects.remove(key, variant.body)
             raise
         if before is not None and before.body != variant.body:
             self.objects.remove(key, before.body)
@@ -158,7 +158,7 @@ class DiskStore:
         each other within a tick of the clock and reuse an inode.
         """
         with self.objects.temp() as temp:
-            random_ns = secrets.randbelow(2**62) + 1
+            random_ns = secrets.randbelow(2**31 * 10**9 - 1) + 1  # before 2038, for older file systems
             os.utime(temp.path, ns=(random_ns, random_ns))
             temp.path.rename(self.root / "epoch")
 
@@ -178,7 +178,9 @@ class DiskStore:
                 os.write(temp.number, bytes(4096))
                 os.fsync(temp.number)
             except OSError as error:
-                raise StorageError("objects", f"no file can be written in the cache: {error}") from error
+                raise StorageError(
+                    "objects", f"no file can be written in the cache: {error.strerror}"
+                ) from error
         self.index.probe()
 
 
@@ -195,7 +197,7 @@ class MemoryStore:
         self.max_bytes = max_bytes
         self._sources: dict[str, Source] = {}
         self._variants: dict[Key, tuple[Variant, bytes]] = {}
-        self._order: deque[Key] = deque()
+        self._order: dict[Key, None] = {}
         self._used: set[Key] = set()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -234,14 +236,15 @@ class MemoryStore:
         with self._lock:
             self._drop(key)
             while self._bytes + len(data) > self.max_bytes:
-                oldest = self._order.popleft()
+                oldest = next(iter(self._order))
                 if oldest in self._used:
                     self._used.discard(oldest)
-                    self._order.append(oldest)
+                    del self._order[oldest]
+                    self._order[oldest] = None
                 else:
                     self._drop(oldest)
             self._variants[key] = (variant, data)
-            self._order.append(key)
+            self._order[key] = None
             self._bytes += len(data)
         return variant
 
@@ -250,6 +253,7 @@ class MemoryStore:
         if entry is not None:
             self._bytes -= entry[0].bytes
             self._used.discard(key)
+            self._order.pop(key, None)
 
     def remove(self, variant: Variant) -> None:
         with self._lock:

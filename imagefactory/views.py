@@ -256,7 +256,8 @@ def _gallery(factory: ImageFactory) -> Response:
         page=page,
         has_more=has_more,
         sizes=factory.config.limits.sizes,
-        presets=sorted(factory.config.presets),
+        presets={name: preset.values for name, preset in sorted(factory.generator.presets.items())},
+        originals=factory.config.http.originals,
         folder=factory.config.paths.pictures.name,
     )
     response = Response(html)

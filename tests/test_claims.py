@@ -200,6 +200,30 @@ def test_a_forked_child_inherits_no_claim_and_ends_none(claims: Claims) -> None:
     assert done.stdout.splitlines() == ["child False True False", "second child False", "after True"]
 
 
+LATER = """
+import os, sys
+from pathlib import Path
+from imagefactory.claims import Claims
+
+claims = Claims(Path(sys.argv[1]))
+waiting, released = os.pipe()
+with claims.take("a", 0):
+    child = os.fork()
+    if child == 0:
+        os.read(waiting, 1)
+        with claims.take("a", 1):
+            os._exit(0)
+os.write(released, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_forked_in_the_middle_of_a_claim_can_take_it_when_it_is_freed(claims: Claims) -> None:
+    command = [sys.executable, "-c", LATER, str(claims.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert done.stdout.strip() == "0"
+
+
 LEADER = """
 import os, sys, time
 from pathlib import Path

@@ -12,7 +12,7 @@ import imagefactory
 PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
-    ["version", "errors", "config", "formats", "colours"],
+    ["version", "errors", "config", "formats", "colours", "folders"],
     ["recipe", "geometry", "parameters", "jobs", "variants", "conditions", "crowd"],
     [
         "sources",

@@ -92,9 +92,6 @@ def test_a_file_that_is_being_written_is_its_owners_alone(objects: Objects, umas
         assert mode(temp.path) == 0o600
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the cache folder itself gets 0777 under umask 000: anyone may swap index/ or epoch"
-)
 def test_nobody_else_may_write_into_the_cache_folder_itself(objects: Objects) -> None:
     before = os.umask(0o000)
     try:
@@ -104,9 +101,6 @@ def test_nobody_else_may_write_into_the_cache_folder_itself(objects: Objects) ->
     assert mode(objects.root.parent) & 0o022 == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="under umask 077 the cache folder gets 0700, so the web server can't reach objects/"
-)
 def test_the_group_can_reach_the_objects_through_the_cache_folder(objects: Objects) -> None:
     before = os.umask(0o077)
     try:

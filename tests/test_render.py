@@ -23,6 +23,7 @@ from drawing import (
     opened,
     orientation,
     photos,
+    png_chunk,
     quarters,
     rendered,
     save,
@@ -52,6 +53,17 @@ def test_a_picture_stands_upright_whatever_its_orientation(tmp_path: Path, value
     assert result.size == (width, width * 3 // 4)
     assert corners(result) == ["red", "green", "blue", "white"]
     assert not result.getexif()
+
+
+def test_exif_behind_the_pixels_of_a_png_is_found(tmp_path: Path) -> None:
+    exif = orientation(6, artist="Anna")
+    data = encoded(quarters().transpose(Image.Transpose.ROTATE_90), "PNG")
+    late = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    source = written(tmp_path, "a.png", data[:-12] + late + data[-12:])
+    assert render.probe(source) == Header(400, 300, "PNG", 1, 6, False)
+    result = rendered(source, width=40)
+    assert corners(result) == ["red", "green", "blue", "white"]
+    assert result.getexif()[0x013B] == "Anna"
 
 
 @pytest.mark.parametrize("value", range(1, 9))
@@ -250,6 +262,14 @@ def test_smart_finds_the_detail(
         )
         colours = {pixel for _, pixel in result.getcolors(100_000)}
         assert any(near(pixel, (216, 183, 40), 20) for pixel in colours), value
+
+
+def test_of_two_details_smart_takes_the_nearer_to_the_middle(tmp_path: Path) -> None:
+    image = flower((60, 100), (800, 200))
+    image.paste((10, 10, 10), (60, 90, 62, 110))
+    image.paste(ImageOps.mirror(flower((60, 100), (200, 200))).crop((80, 0, 200, 200)), (440, 0))
+    result = rendered(save(tmp_path, "a.png", image), width=200, height=200, fit="cover", gravity="smart")
+    assert not any(near(pixel, (10, 10, 10), 40) for _, pixel in result.convert("RGB").getcolors(90_000))
 
 
 def test_smart_stays_in_the_middle_of_nothing(tmp_path: Path) -> None:

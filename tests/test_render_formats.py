@@ -75,8 +75,6 @@ def test_a_header_is_read(tmp_path: Path, name: str, mode: str, format: str, has
 
 
 def test_a_probe_decodes_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image as module
-
     sources = [
         save(tmp_path, f"a.{suffix}", scene(64, 64), exif=orientation(6))
         for suffix in ("jpg", "png", "webp", "avif", "tif")
@@ -87,7 +85,7 @@ def test_a_probe_decodes_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def fail(*_: Any) -> None:
         raise AssertionError("a decoder was asked for pixels")
 
-    monkeypatch.setattr(module, "_getdecoder", fail)
+    monkeypatch.setattr(Image, "_getdecoder", fail)
     for source in sources:
         assert render.probe(source) is not None, source.name
 
@@ -441,12 +439,9 @@ def attempt(source: Path, encoding: str = "webp") -> str:
             results.append("none")
     except (Undecodable, TooLarge) as error:
         check_text(str(error), source)
-    recipe = Recipe(width=20, height=20, fit="stretch")
     for anim in (True, False):
-        work = Job(
-            source, Stamp.of(source.stat()), recipe if anim else Recipe(width=20, height=20, anim=False), encoding,
-            None, SMALL, 8192,
-        )  # fmt: skip
+        recipe = Recipe(width=20, height=20, fit="stretch", anim=anim)
+        work = Job(source, Stamp.of(source.stat()), recipe, encoding, None, SMALL, 8192)
         try:
             render.render(work)
             results.append("fine")
@@ -597,30 +592,53 @@ BOMBS: list[tuple[str, Callable[[], bytes], set[str]]] = [
     ("GIF of 65535 x 65535", lambda: gif(65_535, 65_535, 1), {"TooLarge"}),
     ("GIF of 5000 frames, 1400 x 1400", lambda: gif(1400, 1400, 5000), {"fine"}),
     ("GIF of 300000 frames", lambda: gif(1, 1, 300_000), {"fine"}),
-    ("GIF in blocks of one byte", lambda: gif_with(b"\x21\xfe" + b"\1a" * 5_000_000 + b"\0;"),
-     {"fine", "Undecodable"}),
-    ("GIF comment in blocks of one byte first", lambda: gif(1, 1, 1)[:19] + b"\x21\xfe" + b"\1a" * 5_000_000 + b"\0;",
-     {"Undecodable"}),
-    ("GIF whose second frame is larger",
-     lambda: gif_with(b"\x2c" + struct.pack("<4HB", 60_000, 60_000, 1, 1, 0) + b"\x02\x02\x44\x01\x00;"), {"fine"}),
+    (
+        "GIF in blocks of one byte",
+        lambda: gif_with(b"\x21\xfe" + b"\1a" * 5_000_000 + b"\0;"),
+        {"fine", "Undecodable"},
+    ),
+    (
+        "GIF comment in blocks of one byte first",
+        lambda: gif(1, 1, 1)[:19] + b"\x21\xfe" + b"\1a" * 5_000_000 + b"\0;",
+        {"Undecodable"},
+    ),
+    (
+        "GIF whose second frame is larger",
+        lambda: gif_with(b"\x2c" + struct.pack("<4HB", 60_000, 60_000, 1, 1, 0) + b"\x02\x02\x44\x01\x00;"),
+        {"fine"},
+    ),
     ("ICO with a PNG of 60000 x 60000", lambda: ico(png(60_000, 60_000)), {"TooLarge"}),
-    ("ICO with a PNG of 1500 x 1500", lambda: ico(encoded(Image.new("L", (1500, 1500)), "PNG")), {"TooLarge"}),
-    ("ICO with a bitmap of 20000 x 20000",
-     lambda: ico(struct.pack("<IiiHHIIiiII", 40, 20_000, 40_000, 1, 32, 0, 0, 0, 0, 0, 0)), {"TooLarge"}),
+    (
+        "ICO with a PNG of 1500 x 1500",
+        lambda: ico(encoded(Image.new("L", (1500, 1500)), "PNG")),
+        {"TooLarge"},
+    ),
+    (
+        "ICO with a bitmap of 20000 x 20000",
+        lambda: ico(struct.pack("<IiiHHIIiiII", 40, 20_000, 40_000, 1, 32, 0, 0, 0, 0, 0, 0)),
+        {"TooLarge"},
+    ),
     ("ICO whose picture is elsewhere", lambda: ico(b"")[:18] + b"\xff" * 4, {"Undecodable"}),
     ("ICO of no pictures", lambda: b"\0\0\1\0\0\0" + bytes(60), {"Undecodable"}),
     ("zTXt bomb", text_bomb, {"Undecodable"}),
     ("iCCP bomb", profile_bomb, {"Undecodable", "fine"}),
     ("PNG of a million chunks", lambda: png(8, 8, png_chunk(b"abCd", b"") * 1_000_000), {"Undecodable"}),
-    ("JPEG of a million segments", lambda: b"\xff\xd8" + b"\xff\xe5\0\2" * 1_500_000 + encoded(scene(8, 8), "JPEG")[2:],
-     {"Undecodable", "fine"}),
-    ("APNG of 2^31 frames",
-     lambda: png(8, 8, png_chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)), data=(b"\0" + bytes(24)) * 8),
-     {"fine", "Undecodable"}),
-    ("APNG of 9 frames without them",
-     lambda: png(8, 8, png_chunk(b"acTL", struct.pack(">II", 9, 0)), data=(b"\0" + bytes(24)) * 8),
-     {"fine", "Undecodable"}),
-]  # fmt: skip
+    (
+        "JPEG of a million segments",
+        lambda: b"\xff\xd8" + b"\xff\xe5\0\2" * 1_500_000 + encoded(scene(8, 8), "JPEG")[2:],
+        {"Undecodable", "fine"},
+    ),
+    (
+        "APNG of 2^31 frames",
+        lambda: png(8, 8, png_chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)), data=(b"\0" + bytes(24)) * 8),
+        {"fine", "Undecodable"},
+    ),
+    (
+        "APNG of 9 frames without them",
+        lambda: png(8, 8, png_chunk(b"acTL", struct.pack(">II", 9, 0)), data=(b"\0" + bytes(24)) * 8),
+        {"fine", "Undecodable"},
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "draw", "outcomes"), BOMBS, ids=[name for name, _, _ in BOMBS])
