@@ -111,18 +111,18 @@ def default_encoding(header: Header) -> str:
     return own or ("png" if header.has_alpha else "jpeg")
 
 
-# The order settles ties: smallest files first.
+# The order settles ties: the smallest files first. The source's own comes before the others of old.
 _MODERN = tuple(name for name in ("avif", "jxl", "webp") if name in ENCODINGS)
+_CLASSIC = ("jpeg", "png", "gif")
 
 
 @lru_cache(maxsize=512)
 def negotiate(accept: str, own: str) -> str:
     """The encoding for ``encoding=auto``: what *accept* names explicitly with the highest q, else *own*.
 
-    *own* is the source's default encoding. Ties go to the smaller format. Wildcards are not explicit:
-    every browser sends ``*/*``, and those that can show AVIF or WebP say so by name. Only the modern
-    encodings and *own* compete, else an old ``Accept: image/png, */*`` would turn photographs into PNGs.
-    A q of 0 refuses (RFC 9110 §12.5.1), and *own* is sent all the same when nothing else is left.
+    *own* is the source's default encoding. Wildcards are not explicit: every browser sends ``*/*``, and
+    those that can show AVIF or WebP say so by name. A q of 0 refuses (RFC 9110 §12.5.1), and *own* is sent
+    all the same when nothing else is left.
     """
     explicit = {
         media_type.lower(): quality
@@ -130,7 +130,7 @@ def negotiate(accept: str, own: str) -> str:
         if "*" not in media_type
     }
     best, best_quality = own, 0.0
-    for name in (*_MODERN, own):
+    for name in (*_MODERN, own, *_CLASSIC):
         quality = explicit.get(ENCODINGS[name].media_type, 0.0)
         if quality > best_quality:
             best, best_quality = name, quality

@@ -124,8 +124,8 @@ class Objects:
             os.fchmod(temp.number, _FILE_MODE)
             os.fsync(temp.number)
             for _ in range(3):
-                self._make_folder(path.parent)
                 try:
+                    self._make_folder(path.parent)
                     temp.path.rename(path)
                     break
                 except FileNotFoundError:  # a purge took the empty folder away

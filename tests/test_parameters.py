@@ -216,7 +216,10 @@ SAFARI = "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*
         ("image/avif;q=0,image/webp", "jpeg", "webp"),
         ("image/avif;q=0", "jpeg", "jpeg"),
         ("IMAGE/WEBP", "jpeg", "webp"),
-        ("image/png,*/*", "jpeg", "jpeg"),  # old browsers: a photograph does not become a PNG
+        ("image/png,*/*", "jpeg", "png"),
+        ("image/png,image/jpeg", "jpeg", "jpeg"),  # a tie: the source's own
+        ("image/png,image/jpeg", "gif", "jpeg"),
+        ("image/png;q=0.9,image/gif;q=0.8", "jpeg", "png"),
         ("image/webp;q=abc", "jpeg", "jpeg"),
         (";;;,,,=", "gif", "gif"),
         ("image/webp;q=1.5", "jpeg", "jpeg"),
