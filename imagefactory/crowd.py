@@ -1,4 +1,4 @@
-"""How many requests may wait for pictures: one render for a crowd, a bounded number of renders at once.
+"""What a crowd may cost: one render for all who ask, a bounded number at once, a failure told from memory.
 
 Used by the generator, on misses only; a hit never comes here.
 """
@@ -6,6 +6,7 @@ Used by the generator, on misses only; a hit never comes here.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Generic, TypeVar
 
 from .errors import Busy, TimedOut
 
-__all__ = ["Flights", "Gate"]
+__all__ = ["Flights", "Gate", "Recent"]
 
 T = TypeVar("T")
 
@@ -100,3 +101,23 @@ class Gate:
             yield
         finally:
             self._slots.release()
+
+
+class Recent(Generic[T]):
+    """Values by text, forgotten after *seconds*; at most *limit* of them."""
+
+    def __init__(self, seconds: float, limit: int = 10_000) -> None:
+        self._seconds = seconds
+        self._limit = limit
+        self._values: dict[str, tuple[float, T]] = {}
+
+    def get(self, key: str) -> T | None:
+        """The value put under *key* a short while ago."""
+        deadline, value = self._values.get(key, (0.0, None))
+        return value if time.monotonic() < deadline else None
+
+    def put(self, key: str, value: T) -> None:
+        """Remember *value*."""
+        if len(self._values) >= self._limit:
+            self._values.clear()
+        self._values[key] = (time.monotonic() + self._seconds, value)

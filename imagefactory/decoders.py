@@ -156,7 +156,7 @@ _HEIF_LOCK = threading.Lock()
 
 
 def _heif() -> list[str]:
-    """The format HEIF where its extra is installed. Imported when the first such file comes (60 ms)."""
+    """The format HEIF where its extra is installed. Imported when the first such file comes."""
     with _HEIF_LOCK:
         if "HEIF" not in Image.OPEN:
             try:

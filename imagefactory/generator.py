@@ -20,10 +20,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from .config import Config
-from .crowd import Flights, Gate
+from .crowd import Flights, Gate, Recent
 from .errors import (
     Forbidden,
     NotFound,
@@ -41,16 +40,16 @@ from .parameters import Request, compile_presets, parse_request
 from .recipe import Recipe
 from .sources import Sources
 from .store import Body, Store, open_store
+from .troubles import Troubles
 from .variants import Key, Source, Variant
 
 __all__ = ["Answer", "Generator"]
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _RACY_NS = 2_000_000_000
 _FAILURE_S = 10.0
-_PAUSE_S = 2.0
+_PROBE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,7 @@ class Generator:
 
     def health(self) -> dict[str, object]:
         """Whether pictures can be read and rendered, and what is wrong with the cache, by part."""
-        if self._clock() - self._probed_s >= _PAUSE_S:
+        if self._clock() - self._probed_s >= _PROBE_S:
             self._probed_s = self._clock()
             try:
                 self.store.probe()
@@ -426,54 +425,6 @@ class Generator:
         media_type = SOURCE_FORMATS[source.header.format].media_type
         suffix = source.path.rpartition("/")[2].rpartition(".")[2]
         return Answer(source, f'"{source.digest[:32]}"', source.stamp.size, media_type, suffix)
-
-
-class Troubles:
-    """What is wrong with the cache, by part: logged when it begins and when it ends, not per request."""
-
-    def __init__(self) -> None:
-        self.current: dict[str, str] = {}
-        self._paused_until = 0.0
-
-    def note(self, error: StorageError) -> None:
-        """Something failed just now: for two seconds nothing is stored."""
-        self._paused_until = time.monotonic() + _PAUSE_S
-        if error.part not in self.current:
-            reason = (
-                f" ({error.__cause__})" if error.__cause__ else ""
-            )  # may name a path, so not for visitors
-            _log.warning("the cache is in trouble, pictures are made without it: %s%s", error, reason)
-        self.current[error.part] = str(error)
-
-    def is_paused(self) -> bool:
-        """Whether something failed in the last two seconds."""
-        return time.monotonic() < self._paused_until
-
-    def clear(self, but: str = "") -> None:
-        """Everything works, except perhaps the part *but*."""
-        if self.current.keys() - {but}:
-            self.current = {part: problem for part, problem in self.current.items() if part == but}
-            _log.warning("the cache works again")
-
-
-class Recent(Generic[T]):
-    """Values by text, forgotten after *seconds*; at most *limit* of them."""
-
-    def __init__(self, seconds: float, limit: int = 10_000) -> None:
-        self._seconds = seconds
-        self._limit = limit
-        self._values: dict[str, tuple[float, T]] = {}
-
-    def get(self, key: str) -> T | None:
-        """The value put under *key* a short while ago."""
-        deadline, value = self._values.get(key, (0.0, None))
-        return value if time.monotonic() < deadline else None
-
-    def put(self, key: str, value: T) -> None:
-        """Remember *value*."""
-        if len(self._values) >= self._limit:
-            self._values.clear()
-        self._values[key] = (time.monotonic() + self._seconds, value)
 
 
 def _answer(source: Source, wanted: Wanted, variant: Variant) -> Answer:

@@ -35,11 +35,11 @@ _Box = tuple[float, float, float, float]
 # pictures are reduced by whole numbers down to the same 1.5. Lowest SSIM against Lanczos on a full decode,
 # for six photographs at 160 to 1280 px, and ms (decode + resize) of phone-12mp.jpg at 640 px and of
 # tree.webp at 320 px:
-#   gaps 1.0, none  0.981  34 + 12  10 + 9      gaps 2.0, 2.0  0.997  39 + 33  10 + 9
-#   gaps 1.5, 1.5   0.993  34 + 12  10 + 4      full, 2.0      0.997  51 + 29  10 + 9
-#   gaps 1.5, 2.0   0.995  34 + 12  10 + 9      full, none     1      51 + 90  10 + 9
+#   gaps 1.0, none  0.981  34 + 12  10 + 9      gaps 2.0, 2.0  0.997  39 + 33   10 + 9
+#   gaps 1.5, 1.5   0.993  34 + 12  10 + 4      full, 2.0      0.997  51 + 29   10 + 9
+#   gaps 1.5, 2.0   0.994  34 + 12  10 + 9      full, none     1      51 + 110  10 + 9
 _GAP = 1.5
-# A frame of an animation costs no less than this many pixels do (0.3 ms), however small it is.
+# A frame of an animation costs no less than this many pixels do (0.1 ms), however small it is.
 _LEAST_FRAME = 4096
 _SMART_SIDE = 128
 
@@ -375,7 +375,7 @@ def _develop(image: Image.Image, look: _Look) -> Image.Image:
     recipe, view = look.recipe, look.view
     image = _resized(image, view.size, view.box)
     image = view.turn.apply(image)
-    # On the reduced picture: 12 million pixels take 200 ms to convert, 0.3 million 5.
+    # On the reduced picture: 12 million pixels take 0.4 s to convert, 0.3 million 5 ms.
     image = srgb.to_srgb(image, look.profile)
     background = bytes.fromhex(recipe.background or "ffffffff")
     if recipe.fit == "pad":

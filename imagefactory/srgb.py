@@ -150,7 +150,7 @@ def _space(profile: bytes) -> str:
 def _transform(profile: bytes, base: str) -> ImageCmsTransform | None:
     """How to get from *profile* to sRGB; None where nothing is to be done or nothing can be done.
 
-    Building one for CMYK takes 15 ms, hence the cache; little CMS applies one transform in many threads.
+    Building one for CMYK takes 25 ms, hence the cache; little CMS applies one transform in many threads.
     """
     if len(profile) > _MAX_PROFILE or _space(profile) != base:
         return None

@@ -13,7 +13,7 @@ PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
     ["version", "errors", "config", "formats", "colours", "folders"],
-    ["recipe", "geometry", "parameters", "jobs", "variants", "conditions", "crowd"],
+    ["recipe", "geometry", "parameters", "jobs", "variants", "conditions", "crowd", "troubles"],
     [
         "sources",
         "claims",
