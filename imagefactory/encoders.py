@@ -97,8 +97,19 @@ def still(image: Image.Image, settings: Settings) -> Save:
 
     def save(file: IO[bytes]) -> None:
         image.save(file, **options)
+        if settings.encoding == "jpeg":
+            _check_end(file)
 
     return save
+
+
+def _check_end(file: IO[bytes]) -> None:
+    """Raise OSError for a JPEG without its end. Pillow's C code writes JPEGs to the descriptor itself, and
+    takes a write of fewer bytes than asked, as on a disk that becomes full, for a success."""
+    if not isinstance(file, BytesIO):
+        size = os.fstat(file.fileno()).st_size
+        if os.pread(file.fileno(), 2, max(0, size - 2)) != b"\xff\xd9":
+            raise OSError("the file is cut off")
 
 
 def moving(
@@ -119,9 +130,7 @@ def moving(
         options["loop"] = plays
     if encoding in ("webp", "avif"):
         reel = _Reel(iter(frames), length)
-        if encoding == "avif" or reel.mode == "RGB":
-            return lambda file: reel.save(file, **options)
-        return lambda file: _save_transparent_webp(reel, file, options)
+        return lambda file: _save_reel(reel, file, options)
 
     # Pillow's GIF and PNG writers collect all frames before they write one: nothing is lost by a list.
     rest = [_indexed(frame) if encoding == "gif" else frame for frame in frames]
@@ -152,16 +161,16 @@ def _distinguish_background(frames: list[Image.Image]) -> None:
         frame.putpalette(palette + value)
 
 
-def _save_transparent_webp(reel: _Reel, file: IO[bytes], options: _Options) -> None:
-    """Save an animated WebP that is marked as transparent (RIFF container, VP8X, flag L).
-
-    libwebp marks it only where a frame has alpha of its own. Opaque pieces on an empty canvas have none, and
-    then Pillow and others read the canvas as black.
-    """
+def _save_reel(reel: _Reel, file: IO[bytes], options: _Options) -> None:
+    """Save frames as they are made, once. A transparent WebP is marked as such (VP8X chunk, flag L): libwebp
+    does so only where a frame has alpha of its own. Opaque pieces on an empty canvas have none, and then
+    Pillow and others show the canvas in black."""
+    if reel.tell() > 0:
+        raise ValueError("the frames are used up")
     buffer = BytesIO()
     reel.save(buffer, **options)
     data = buffer.getbuffer()
-    if bytes(data[12:16]) == b"VP8X":
+    if options["format"] == "WEBP" and reel.mode == "RGBA" and bytes(data[12:16]) == b"VP8X":
         data[20] |= 0x10
     file.write(data)
 
@@ -234,42 +243,41 @@ def write(save: Save, target: Path | None) -> bytes | None:
 
     Raises OSError when the target can't be written, Undecodable when the picture can't be encoded.
     """
-    if target is None:
-        return _in_memory(save)
     try:
-        with target.open("wb") as file:
-            save(file)
-    except (ValueError, RuntimeError, OverflowError, struct.error) as error:
-        raise _unencodable(error) from error
+        if target is not None:
+            with target.open("w+b") as file:
+                save(file)
+            return None
+        if hasattr(os, "memfd_create"):
+            # A descriptor, for JPEG's sake: into a BytesIO it is encoded with the GIL held (57 ms for 12 MP).
+            with os.fdopen(os.memfd_create("variant"), "w+b") as file:
+                save(file)
+                file.seek(0)
+                return file.read()
+        return _in_buffer(save)
     except OSError as error:
         if error.errno is not None:
             raise
-        # C code wrote to the descriptor and kept the errno for itself ("encoder error -2"): a full disk, or
-        # a picture that can't be encoded? In memory only the second fails, and Python's own write of the
-        # result tells the first.
-        body = _in_memory(save)
-        target.write_bytes(body)
+    except _ENCODER_ERRORS as error:
+        raise Undecodable(_UNENCODABLE) from error
+    # C code wrote and did not say why it failed ("encoder error -2", or a file that is cut off): a full disk
+    # or a picture that can't be encoded? In a buffer only the second fails; then Python's own write of the
+    # bytes tells the first.
+    body = _in_buffer(save)
+    if target is None:
+        return body
+    target.write_bytes(body)
     return None
 
 
-def _in_memory(save: Save) -> bytes:
+_ENCODER_ERRORS = (OSError, ValueError, RuntimeError, OverflowError, struct.error)
+_UNENCODABLE = "its pixels can't be written in this encoding"
+
+
+def _in_buffer(save: Save) -> bytes:
+    buffer = BytesIO()
     try:
-        if not hasattr(os, "memfd_create"):  # macOS
-            buffer = BytesIO()
-            save(buffer)
-            return buffer.getvalue()
-        # A descriptor, for JPEG's sake: into a BytesIO it is encoded with the GIL held (57 ms for 12 MP).
-        with os.fdopen(os.memfd_create("variant"), "wb") as file:
-            save(file)
-            file.flush()
-            return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
-    except (ValueError, RuntimeError, OverflowError, struct.error) as error:
-        raise _unencodable(error) from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise _unencodable(error) from error
-
-
-def _unencodable(error: Exception) -> Undecodable:
-    return Undecodable("its pixels can't be written in this encoding")
+        save(buffer)
+    except _ENCODER_ERRORS as error:
+        raise Undecodable(_UNENCODABLE) from error
+    return buffer.getvalue()

@@ -33,6 +33,7 @@ from drawing import (
 from PIL import Image, ImageChops, ImageSequence
 
 from imagefactory import render
+from imagefactory.errors import Undecodable
 from imagefactory.formats import ENCODINGS
 from imagefactory.recipe import Rect
 
@@ -350,6 +351,27 @@ def test_frames_are_made_one_by_one(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000
 
 
+@pytest.mark.parametrize("encoding", ["webp", "avif"])
+@pytest.mark.parametrize("has_target", [False, True])
+def test_an_encoder_that_fails_late_gives_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, has_target: bool
+) -> None:
+    """The frames can't be made twice: a second attempt would show the last one for all."""
+    saving = Image.Image.save
+
+    def fail(self: Image.Image, *arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(Image.Image, "save", saving)
+        saving(self, *arguments, **options)
+        raise OSError("encoder error")
+
+    work = job(
+        animated(tmp_path, "gif", walk()), encoding, target=tmp_path / "target" if has_target else None
+    )
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(Undecodable, match="can't be written"):
+        render.render(work)
+
+
 @pytest.mark.parametrize("encoding", MOVING)
 def test_a_smaller_animation_is_its_own_variant(tmp_path: Path, encoding: str) -> None:
     options: dict[str, Any] = {
@@ -365,8 +387,6 @@ def test_a_smaller_animation_is_its_own_variant(tmp_path: Path, encoding: str) -
 
 
 def test_a_frame_cut_off_is_undecodable(tmp_path: Path) -> None:
-    from imagefactory.errors import Undecodable
-
     for format in ("gif", "png", "webp", "avif"):
         data = animated(tmp_path, format, [scene().rotate(i) for i in range(4)]).read_bytes()
         source = written(tmp_path, "b", data[: len(data) * 3 // 4])

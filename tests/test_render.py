@@ -536,6 +536,23 @@ def test_a_full_disk_is_no_broken_picture(tmp_path: Path, encoding: str, frames:
     assert caught.value.errno == errno.ENOSPC
 
 
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+def test_a_disk_that_becomes_full_leaves_no_half_picture(tmp_path: Path, encoding: str) -> None:
+    """A limit on file sizes cuts a write in the middle, as the last free bytes of a disk do."""
+    import resource
+
+    source = save(tmp_path, "a.png", Image.effect_noise((300, 300), 80).convert("RGB"))
+    work = job(source, encoding, target=tmp_path / "target")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            render.render(work)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+
+
 def test_a_target_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
     source = save(tmp_path, "a.png", scene())
     with pytest.raises(FileNotFoundError):

@@ -328,7 +328,7 @@ def test_a_gif_of_few_colours_is_exact(tmp_path: Path) -> None:
     colours += [tuple(generator.randrange(256) for _ in range(3)) for _ in range(155)]
     image = Image.new("RGBA", (64, 64))
     for i in range(64 * 64):
-        image.putpixel((i % 64, i // 64), (*colours[i % 255], 255 if i > 64 else 0))
+        image.putpixel((i % 64, i // 64), (*colours[i % 255], 255) if i > 64 else (1, 2, 3, 0))
     source = save(tmp_path, "a.png", image)
     result = rendered(source, "gif").convert("RGBA")
     for i in range(64 * 64):
@@ -659,6 +659,45 @@ def test_a_bomb_takes_little_time_and_memory(
     assert grew < 100_000_000 + 20 * size
 
 
+def test_an_icon_is_measured_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.new("RGBA", (1500, 1500)), "BMP")[14:]
+    data = data[:8] + struct.pack("<i", 3000) + data[12:]
+    source = written(tmp_path, "a.ico", ico(data))
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("a decoder was asked for pixels")
+
+    monkeypatch.setattr(Image, "_getdecoder", fail)
+    assert render.probe(source) == Header(1500, 1500, "ICO", has_alpha=True)
+    with pytest.raises(TooLarge):
+        render.render(
+            Job(source, Stamp.of(source.stat()), Recipe(width=9, height=9), "png", None, SMALL, 8192)
+        )
+
+
+def test_a_frame_hidden_from_the_count_is_not_decoded(tmp_path: Path) -> None:
+    """Pillow takes an extension without data for the start of another block: it sees a frame of 50 Mpx
+    where others see a comment."""
+    hidden = b"\x2c" + struct.pack("<4HB", 0, 0, 9000, 9000, 0) + b"\x02\x02\x44\x01\x00"
+    comment = bytes(31) + b"\0" + hidden
+    comment = b"\x21\xfe" + bytes([len(comment)]) + comment + b"\0"
+    frame = gif(1, 1, 1)[19:-1]
+    data = gif(1, 1, 1)[:-1] + b"\x21\x01\0" + comment + frame + b";"
+    source = written(tmp_path, "a.gif", data)
+    assert containers.gif_frames(data) == 2
+    work = Job(
+        source, Stamp.of(source.stat()), Recipe(width=1, height=1, fit="stretch"), "png", None, SMALL, 8192
+    )
+    with pytest.raises(Undecodable, match="different sizes"):
+        render.render(work)
+
+
+def test_libtiff_gets_no_file_to_map(tmp_path: Path) -> None:
+    source = save(tmp_path, "a.tif", quarters(), compression="tiff_lzw")
+    with decoders.Source(source) as file:
+        assert isinstance(decoders.open_picture(file).fp, io.BytesIO)  # type: ignore[attr-defined]
+
+
 def test_a_bomb_for_pillow_is_too_large_also_when_warnings_are_errors(tmp_path: Path) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     assert limit is not None
@@ -698,6 +737,12 @@ def test_gif_frames_are_counted_as_pillow_does(count: int) -> None:
     assert containers.gif_frames(data) == Image.open(io.BytesIO(data)).n_frames == count  # type: ignore[attr-defined]
     for cut in range(0, len(data), 97):
         assert 1 <= containers.gif_frames(data[:cut]) <= count
+
+
+def test_a_gif_whose_canvas_would_grow_has_one_frame() -> None:
+    beyond = b"\x2c" + struct.pack("<4HB", 1, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00;"
+    assert containers.gif_frames(gif_with(beyond)) == 1
+    assert containers.gif_frames(gif(2, 1, 1)[:-1] + beyond) == 2
 
 
 def test_a_gif_of_tiny_blocks_is_refused() -> None:
