@@ -14,11 +14,11 @@ from typing import Any
 
 from PIL import Image
 
-from imagefactory import render
 from imagefactory.formats import ENCODINGS
 from imagefactory.geometry import clamp
 from imagefactory.jobs import Job, Rendered, Stamp
 from imagefactory.recipe import Recipe
+from imagefactory.render import pipeline as render
 
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 180, 30), (30, 30, 220), (250, 250, 250)
 QUALITY = {"jpeg": 80, "webp": 80, "avif": 65}

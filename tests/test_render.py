@@ -34,10 +34,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-from imagefactory import decoders, render
 from imagefactory.errors import SourceChanged, TooLarge, Undecodable
 from imagefactory.formats import ENCODINGS, Header
 from imagefactory.recipe import Rect
+from imagefactory.render import decoders
+from imagefactory.render import pipeline as render
 
 # --- turning --------------------------------------------------------------------------------------------
 

@@ -35,11 +35,12 @@ from drawing import (
 )
 from PIL import Image, ImageCms
 
-from imagefactory import containers, decoders, render
 from imagefactory.errors import TooLarge, Undecodable
 from imagefactory.formats import ENCODINGS, Header
 from imagefactory.jobs import Job, Stamp
 from imagefactory.recipe import Recipe
+from imagefactory.render import containers, decoders
+from imagefactory.render import pipeline as render
 
 # --- what a header says ---------------------------------------------------------------------------------
 
@@ -247,7 +248,7 @@ def test_every_mode_goes_into_every_encoding(
 
 
 def test_greater_integers_are_scaled_to_the_greatest() -> None:
-    from imagefactory import srgb
+    from imagefactory.render import srgb
 
     image = Image.new("I", (2, 1), 2**30)
     image.putpixel((1, 0), 2**29)

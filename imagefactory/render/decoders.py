@@ -1,6 +1,6 @@
 """The boundary to Pillow's decoders: a file -> an opened picture, its header's facts, its loaded pixels.
 
-Used by ``render`` alone; imports PIL. Whatever a decoder may raise ends here and becomes one of our errors.
+Used by ``pipeline`` alone; imports PIL. Whatever a decoder may raise ends here and becomes one of our errors.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 from PIL import Image
 from PIL.IcoImagePlugin import IcoFile
 
+from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
+from ..formats import SOURCE_FORMATS
+from ..jobs import Job, Stamp
 from .containers import gif_frames
-from .errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
-from .formats import SOURCE_FORMATS
-from .jobs import Job, Stamp
 from .srgb import GREY
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 
-from .errors import Undecodable
+from ..errors import Undecodable
 
 __all__ = ["gif_frames", "is_bare"]
 

@@ -1,6 +1,6 @@
 """Pixels of every mode -> 8-bit sRGB pixels: ``plain`` before resizing, ``to_srgb`` on the smaller result.
 
-Used by ``render`` alone; imports PIL as it does.
+Used by ``pipeline`` alone; imports PIL as it does.
 """
 
 from __future__ import annotations

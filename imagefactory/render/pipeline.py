@@ -1,7 +1,7 @@
 """The pipeline: a source and a recipe -> a variant, as a list of steps; and what a source's header says.
 
-Called by the renderers with a ``Job``. Pillow is imported here and by three modules that only this one
-imports: ``decoders`` (files -> pixels), ``srgb`` (modes and colours) and ``encoders`` (pixels -> bytes).
+Called by the renderers with a ``Job``. Beside it: ``decoders`` (files -> pixels), ``srgb`` (colours),
+``encoders`` (pixels -> bytes), and ``containers``, which walks bytes without a picture library.
 
 Two coordinate systems: a *stored* picture is as the file has it, the *upright* one is turned by EXIF,
 ``rotate`` and ``flop``. Recipes speak of the upright picture, the decoder of the stored one. Pixels are
@@ -19,12 +19,12 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageFilter, UnidentifiedImageError
 
+from ..errors import Undecodable
+from ..formats import ENCODINGS, SOURCE_FORMATS, Header
+from ..geometry import cover_box, inner_size, place, settle
+from ..jobs import Job, Rendered
+from ..recipe import Recipe
 from . import containers, decoders, encoders, srgb
-from .errors import Undecodable
-from .formats import ENCODINGS, SOURCE_FORMATS, Header
-from .geometry import cover_box, inner_size, place, settle
-from .jobs import Job, Rendered
-from .recipe import Recipe
 
 __all__ = ["probe", "render"]
 

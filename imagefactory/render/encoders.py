@@ -1,4 +1,4 @@
-"""Finished pixels -> the bytes of a variant, in a file or in memory. Used by ``render`` alone; imports PIL.
+"""Finished pixels -> the bytes of a variant, in a file or in memory. Used by ``pipeline`` alone; imports PIL.
 
 One row of save options per encoding, and what each container needs to hold an animation.
 """
@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageChops
 
-from .errors import Undecodable
+from ..errors import Undecodable
 from .srgb import has_alpha
 
 __all__ = ["Settings", "exif_of", "moving", "still", "write"]

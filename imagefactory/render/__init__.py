@@ -1,0 +1,8 @@
+"""Decoding and encoding: the only place that imports PIL. ``pipeline`` has the steps in their order.
+
+Loaded when the first picture must be read; a process that answers hits alone never does.
+"""
+
+from .pipeline import probe, render
+
+__all__ = ["probe", "render"]
