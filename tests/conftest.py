@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawing import quarters
 from flask import Flask
 from flask.testing import FlaskClient
-from PIL import Image
 
 from imagefactory import create_app
 from imagefactory.config import Config, from_mapping
@@ -19,17 +19,6 @@ from imagefactory.jobs import Job, Rendered
 from imagefactory.parameters import parse_request
 from imagefactory.renderers import InThread
 from imagefactory.store import DiskStore
-
-RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 180, 30), (30, 30, 220), (250, 250, 250)
-
-
-def quarters(width: int = 400, height: int = 300) -> Image.Image:
-    """A picture of four coloured quarters: red and green above, blue and white below."""
-    image = Image.new("RGB", (width, height), RED)
-    image.paste(GREEN, (width // 2, 0, width, height // 2))
-    image.paste(BLUE, (0, height // 2, width // 2, height))
-    image.paste(WHITE, (width // 2, height // 2, width, height))
-    return image
 
 
 class Counting(InThread):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Counting, quarters
+from conftest import Counting
+from drawing import quarters
 from flask import Blueprint, Flask, Response, abort, g, render_template_string, url_for
 from flask.testing import FlaskClient
 from PIL import Image

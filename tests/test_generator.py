@@ -13,7 +13,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conftest import Counting, ask, body_of, quarters
+from conftest import Counting, ask, body_of
+from drawing import quarters
 from PIL import Image
 
 from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Counting, quarters
+from conftest import Counting
+from drawing import quarters
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
