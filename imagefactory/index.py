@@ -256,7 +256,7 @@ class Index:
                     if self.path.stat().st_mode & 0o077:
                         self.path.chmod(PRIVATE)
                     if self._is_emptied():
-                        self._bury("its file is empty")
+                        self._bury()
                     self._check_unlocked()
                     cache = self._open_cache()
                 self._cache, self._inode, self._process = cache, self._inode_on_disk(), os.getpid()
@@ -283,11 +283,11 @@ class Index:
         """Move the corrupt database away, unless another process was quicker."""
         with self._lock, self._alone():
             if self._cache is None or self._inode_on_disk() == self._inode:
-                self._bury(reason)
+                _log.warning("the index is damaged and begun anew, variants are made again: %s", reason)
+                self._bury()
             self._forget()
 
-    def _bury(self, reason: object) -> None:
-        _log.warning("the index is damaged and begun anew, variants are made again: %s", reason)
+    def _bury(self) -> None:
         shutil.rmtree(self.grave, ignore_errors=True)
         make_folder(self.grave.parent, PRIVATE)
         if self.path.exists():
@@ -295,7 +295,8 @@ class Index:
         make_folder(self.path, PRIVATE)
 
     def _is_emptied(self) -> bool:
-        # diskcache would fill it again, but for a minute fights connections that know the old content.
+        # Cut to nothing, or never begun because the disk was full. diskcache would fill it again, but for a
+        # minute fights connections that know the old content.
         try:
             return (self.path / "cache.db").stat().st_size == 0
         except OSError:

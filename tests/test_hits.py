@@ -29,7 +29,7 @@ def ask(client: FlaskClient, target: str = TARGET) -> str:
 
 @pytest.fixture
 def generator(app: Flask) -> Generator:
-    """The app's generator, with a clock by which the pictures are old enough to be trusted by their stamps."""
+    """The app's generator, with a clock by which the pictures are old: their stamps are trusted."""
     generator = app.extensions["imagefactory"].generator
     assert isinstance(generator, Generator)
     generator._clock = lambda: time.time() + 10

@@ -17,7 +17,8 @@ from serving import eventually, serving, write_config
 _STATS = {"stat", "lstat", "newfstatat", "statx"}
 _WRITES = {
     "write", "writev", "pwrite64", "ftruncate", "fsync", "fdatasync", "rename", "renameat", "renameat2",
-    "unlink", "unlinkat", "mkdir", "mkdirat", "link", "linkat", "symlink", "chmod", "fchmod", "fchmodat", "utimensat",
+    "unlink", "unlinkat", "mkdir", "mkdirat", "link", "linkat", "symlink", "chmod", "fchmod", "fchmodat",
+    "utimensat",
 }  # fmt: skip
 _OPENS = {"open", "openat", "creat"}
 _LOCKS = {"flock", "fcntl"}
