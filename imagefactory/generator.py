@@ -176,7 +176,8 @@ class Generator:
         if self._clock() - self._probed_s >= _PROBE_S:
             self._probed_s = self._clock()
             try:
-                self.store.probe()
+                # A disk that is almost full has room for a little and not for a picture.
+                self.store.probe(1_000_000 if self.troubles.current else 4096)
                 self.troubles.clear(but="budget")  # whether there is room shows when a picture is stored
             except StorageError as error:
                 self.troubles.note(error)

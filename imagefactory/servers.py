@@ -45,15 +45,19 @@ def serve(app: Any, settings: Server, on_ready: Callable[[str], None]) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal is_stopping
         is_stopping = True
+        waker.pull_trigger()
 
+    waker = next(item for item in sockets.values() if hasattr(item, "pull_trigger"))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     on_ready(_url(settings.host, server))
     while not is_stopping:
-        wasyncore.loop(timeout=0.5, use_poll=True, map=sockets, count=1)
+        wasyncore.loop(timeout=30, use_poll=True, map=sockets, count=1)
     _log.info("stopping: answering what was asked")
     _drain(sockets)
     server.task_dispatcher.shutdown(cancel_pending=True, timeout=1)
+    for number in (signal.SIGTERM, signal.SIGINT):  # some supervisors ask twice: the answer stays exit 0
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _drain(sockets: dict[int, Any]) -> None:

@@ -73,8 +73,8 @@ class Store(Protocol):
     def start(self) -> None:
         """Called once in each process before the first use."""
 
-    def probe(self) -> None:
-        """Raise StorageError if something could not be stored now."""
+    def probe(self, size: int) -> None:
+        """Raise StorageError if *size* bytes could not be stored now."""
 
 
 def open_store(config: Config) -> Store:
@@ -171,11 +171,12 @@ class DiskStore:
             with suppress(StorageError, OSError):
                 self.renew_epoch()
 
-    def probe(self) -> None:
+    def probe(self, size: int) -> None:
         """Try what a miss does, on a small scale: write and sync a file, begin to write the index."""
         with self.objects.temp() as temp:
             try:
-                os.write(temp.number, bytes(4096))
+                with open(temp.number, "wb", closefd=False) as file:
+                    file.write(bytes(size))
                 os.fsync(temp.number)
             except OSError as error:
                 raise StorageError(
@@ -272,5 +273,5 @@ class MemoryStore:
     def start(self) -> None:
         """Nothing to sweep."""
 
-    def probe(self) -> None:
+    def probe(self, size: int) -> None:
         """Nothing can fail."""

@@ -67,7 +67,7 @@ def test_an_empty_store_knows_nothing(store: Store) -> None:
     assert store.find(KEY) is None
     assert store.source(SOURCE.path) is None
     assert store.body(Variant(KEY, "cd" * 32, 1, 1, 1)) is None
-    store.probe()
+    store.probe(4096)
 
 
 def test_what_was_kept_is_found_with_its_bytes(store: Store) -> None:
@@ -361,7 +361,7 @@ def test_a_file_where_a_folder_should_be_is_a_storage_error(disk: DiskStore, blo
         keep(disk)
     if blocked != "objects":
         with pytest.raises(StorageError):
-            disk.probe()
+            disk.probe(4096)
     assert path.read_text() == "in the way"
 
 

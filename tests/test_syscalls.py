@@ -74,8 +74,8 @@ def trace(config: Path, targets: Sequence[str]) -> tuple[list[str], list[str]]:
     strace = ["strace", "-D", "-f", "-y", "-s", "64", "-o", str(output), "-e", f"trace={names}"]
     with serving(config, ["--threads", "1"], strace) as server, server.client() as client:
         results = [client.get(target).cache for target in targets]
-    pid = str(server.process.pid)
-    assert eventually(lambda: f"{pid} +++ exited" in output.read_text(errors="replace"))
+    is_ended = re.compile(rf"^{server.process.pid} +\+\+\+ exited", re.MULTILINE)  # strace pads the numbers
+    assert eventually(lambda: is_ended.search(output.read_text(errors="replace")))
     return results, output.read_text(errors="replace").splitlines()
 
 

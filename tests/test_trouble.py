@@ -138,6 +138,7 @@ def test_the_pictures_themselves_fill_the_disk(tmp_path: Path, pictures: Path, d
     with serving(write_config(tmp_path, pictures, disk / "cache")) as server:
         results = [ask(server, width).cache for width in range(300, 400)]
         assert set(results) == {"miss", "bypass"}
+        assert server.health() == "degraded"
         assert ask(server, 300).cache == "hit"
     assert problems(DiskStore(disk / "cache", 2**40)) == []
 
