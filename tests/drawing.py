@@ -223,8 +223,18 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def is_moving(path: Path) -> bool:
+    with Image.open(path) as image:
+        return getattr(image, "is_animated", False)
+
+
+def is_opaque(path: Path) -> bool:
+    with Image.open(path) as image:
+        return not image.has_transparency_data
+
+
 def photos() -> list[Path]:
-    """The real photographs in the folder ``IMAGEFACTORY_PHOTOS``; none if that is not set."""
-    folder = os.environ.get("IMAGEFACTORY_PHOTOS")
-    found = sorted(Path(folder).iterdir()) if folder else []
+    """The real photographs in the folder ``IMAGEFACTORY_PHOTOS``, else the project's sample pictures."""
+    samples = Path(__file__).parent.parent / "pictures"
+    found = sorted(Path(os.environ.get("IMAGEFACTORY_PHOTOS") or samples).rglob("*"))
     return [path for path in found if path.suffix in (".jpg", ".png", ".webp", ".avif", ".gif")]

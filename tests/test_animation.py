@@ -18,6 +18,7 @@ from drawing import (
     corners,
     encoded,
     gif,
+    is_moving,
     job,
     near,
     opened,
@@ -401,7 +402,7 @@ def test_a_frame_cut_off_is_undecodable(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", MOVING)
 @pytest.mark.parametrize(
     "source",
-    [path for path in photos() if "anim" in path.name or "rotating" in path.name],
+    [path for path in photos() if is_moving(path)],
     ids=lambda p: p.name,
 )
 def test_a_real_animation_keeps_its_time_and_look(source: Path, encoding: str) -> None:

@@ -18,6 +18,7 @@ from drawing import (
     WHITE,
     corners,
     encoded,
+    is_opaque,
     job,
     near,
     opened,
@@ -756,7 +757,7 @@ def means(pixels: Any) -> Any:
 
 @pytest.mark.parametrize(
     "source",
-    [path for path in FULL if path.stat().st_size > 50_000 and "alpha" not in path.name],
+    [path for path in FULL if path.stat().st_size > 50_000 and is_opaque(path)],
     ids=lambda p: p.name,
 )
 def test_a_scaled_decode_is_as_good_as_a_full_one(source: Path) -> None:
