@@ -101,7 +101,7 @@ class Generator:
         self._readings: Flights[Source] = Flights()
         self._makings: Flights[Answer] = Flights()
         self._gate = Gate(
-            config.render.processes if config.render.processes > 0 else len(os.sched_getaffinity(0)),
+            config.render.processes if config.render.processes > 0 else _cores(),
             config.render.queue,
             max(1, config.server.threads - 8),
         )
@@ -426,6 +426,11 @@ class Generator:
         media_type = SOURCE_FORMATS[source.header.format].media_type
         suffix = source.path.rpartition("/")[2].rpartition(".")[2]
         return Answer(source, f'"{source.digest[:32]}"', source.stamp.size, media_type, suffix)
+
+
+def _cores() -> int:
+    """How many cores this process may use; macOS only tells how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _answer(source: Source, wanted: Wanted, variant: Variant) -> Answer:
