@@ -67,15 +67,19 @@ def serve(file: Path | None, server: str, host: str | None, port: int | None, th
     config = replace(config, server=settings)
     if not config.paths.pictures.is_dir():
         raise _Failure(f"paths.pictures: there is no folder {config.paths.pictures}", 2)
-    app = create_app(config)
+    try:
+        app = create_app(config)
+    except ConfigError as error:
+        raise _Failure(str(error), 2) from error
 
     def tell(url: str) -> None:
         click.echo(f"imagefactory {__version__} serves {config.paths.pictures} at {url}", err=True)
 
     try:
-        serve_app(app, settings, tell)
-    except OSError as error:
-        raise _Failure(f"{settings.host}:{settings.port}: {error.strerror or error}", 1) from error
+        serve_app(app, settings, config.limits.max_source_bytes, tell)
+    except (OSError, ValueError) as error:  # waitress says ValueError for a host that it can't find
+        reason = getattr(error, "strerror", None) or error
+        raise _Failure(f"{settings.host}:{settings.port}: {reason}", 1) from error
 
 
 @main.command("config")

@@ -505,6 +505,12 @@ def agree(config: Config) -> None:
     if pictures == cache or pictures in cache.parents or cache in pictures.parents:
         where = f"{str(cache)!r} and the pictures folder {str(pictures)!r}"
         raise ConfigError("paths.cache", f"{where} may not be the same or lie one inside the other")
+    if "$" in str(config.paths.cache):
+        raise ConfigError(
+            "paths.cache", f"{str(config.paths.cache)!r} has a $, which diskcache would replace"
+        )
+    if config.http.accel == "x-sendfile" and not str(config.paths.cache).isascii():
+        raise ConfigError("http.accel", "'x-sendfile' needs a cache folder with an ASCII name")
     if config.limits.sizes == "signed" and not config.signing.keys:
         raise ConfigError("limits.sizes", "'signed' needs a key; write id = \"secret\" in [signing.keys]")
     if config.limits.sizes == "presets" and not config.presets:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from .errors import Busy, TimedOut
+from .errors import Busy, RequestError, TimedOut
 
 __all__ = ["Flights", "Gate", "Recent"]
 
@@ -39,6 +39,8 @@ class Flights(Generic[T]):
         if not is_leader:
             try:
                 return future.result(timeout_s), True
+            except RequestError as error:
+                raise error.again() from None
             except TimeoutError:
                 if future.done():
                     raise
@@ -46,7 +48,7 @@ class Flights(Generic[T]):
         try:
             result = work()
         except BaseException as error:
-            future.set_exception(error)
+            future.set_exception(error.again() if isinstance(error, RequestError) else error)
             raise
         else:
             future.set_result(result)
@@ -114,10 +116,18 @@ class Recent(Generic[T]):
     def get(self, key: str) -> T | None:
         """The value put under *key* a short while ago."""
         deadline, value = self._values.get(key, (0.0, None))
-        return value if time.monotonic() < deadline else None
+        if value is not None and time.monotonic() >= deadline:
+            self._values.pop(key, None)
+            return None
+        return value
 
     def put(self, key: str, value: T) -> None:
         """Remember *value*."""
+        now = time.monotonic()
         if len(self._values) >= self._limit:
             self._values.clear()
-        self._values[key] = (time.monotonic() + self._seconds, value)
+        for old, (deadline, _) in list(self._values.items()):  # the oldest come first
+            if now < deadline:
+                break
+            self._values.pop(old, None)
+        self._values[key] = (now + self._seconds, value)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Self
 
 __all__ = [
     "BadParameter",
@@ -70,6 +71,12 @@ class RequestError(ImageFactoryError):
 
     status = 400
     code = "bad_request"
+
+    def again(self) -> Self:
+        """The same error without traceback and cause: those keep pictures alive, and grow with each raise."""
+        fresh = self.__class__.__new__(self.__class__, *self.args)
+        fresh.__dict__.update(self.__dict__)
+        return fresh
 
 
 class BadParameter(RequestError):

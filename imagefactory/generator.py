@@ -105,8 +105,8 @@ class Generator:
             config.render.queue,
             max(1, config.server.threads - 8),
         )
-        # Broken sources by digest, and files that are no pictures by path: a crowd in front of one does not
-        # have it decoded, or hashed, again and again.
+        # Broken sources by digest and encoding, and files that are no pictures by path: a crowd in front of
+        # one does not have it decoded, or hashed, again and again.
         self._failures: Recent[RequestError] = Recent(_FAILURE_S)
         self._strangers: Recent[Source] = Recent(_FAILURE_S)
         self._effort = asdict(config.encodings)
@@ -245,6 +245,8 @@ class Generator:
             return self._renderer.probe(self.sources.locate(path)), ""
         except Undecodable as error:
             return None, error.reason
+        except TooLarge as error:
+            return None, str(error)
         except OSError as error:
             raise Unavailable("the picture can't be read at the moment") from error
 
@@ -308,9 +310,9 @@ class Generator:
         Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
         what it was: then begin again.
         """
-        failure = self._failures.get(source.digest)
+        failure = self._failures.get(_cause(wanted.job, source))
         if failure is not None:
-            raise failure
+            raise failure.again()
         with self._gate.enter():
             answer, is_follower = self._makings.run(
                 wanted.key, lambda: self._lead(source, wanted), self.config.render.timeout_s
@@ -377,7 +379,8 @@ class Generator:
         except (Undecodable, TooLarge) as error:
             if self._has_changed(source):
                 raise SourceChanged from error
-            self._failures.put(source.digest, error)
+            if not isinstance(error.__cause__, MemoryError):
+                self._failures.put(_cause(job, source), error.again())
             raise
         except OSError as error:
             if job.target is not None:
@@ -400,21 +403,24 @@ class Generator:
 
     def _unstored(self, path: str, request: Request, accept: str) -> Answer:
         """The picture of a source that does not hold still: rendered from a private copy, kept nowhere."""
-        file, stamp = self.sources.open(path)
-        with file, tempfile.TemporaryDirectory(prefix="imagefactory-") as folder:
-            copy = Path(folder, "source")
-            with copy.open("wb") as target:
-                shutil.copyfileobj(file, target, 2**20)
-            with copy.open("rb") as again:
-                digest = hashlib.file_digest(again, "sha256").hexdigest()
-            try:
-                source = Source(path, stamp, digest, self._renderer.probe(copy))
+        try:
+            with (
+                self._gate.enter(),
+                self._gate.render(self.config.render.timeout_s),
+                self.sources.open(path)[0] as file,
+                tempfile.TemporaryDirectory(prefix="imagefactory-") as folder,
+            ):
+                copy = Path(folder, "source")
+                with copy.open("w+b") as target:
+                    shutil.copyfileobj(file, target, 2**20)
+                    target.seek(0)
+                    digest = hashlib.file_digest(target, "sha256").hexdigest()
+                source = Source(path, Stamp.of(os.fstat(file.fileno())), digest, self._renderer.probe(copy))
                 wanted = self.wanted(source, request, accept)
                 job = replace(wanted.job, source=copy, stamp=Stamp.of(copy.stat()))
-                with self._gate.enter(), self._gate.render(self.config.render.timeout_s):
-                    rendered = self._renderer.render(job)
-            except (Undecodable, OSError) as error:
-                raise Unavailable("the picture is being written at the moment", retry_after_s=1) from error
+                rendered = self._renderer.render(job)
+        except (Undecodable, OSError) as error:
+            raise Unavailable("the picture is being written at the moment", retry_after_s=1) from error
         answer = _unstored_answer(source, wanted, rendered, rendered.body or b"")
         return replace(answer, is_stable=False)
 
@@ -424,8 +430,15 @@ class Generator:
         if source.header is None or not is_open:
             raise NotFound
         media_type = SOURCE_FORMATS[source.header.format].media_type
-        suffix = source.path.rpartition("/")[2].rpartition(".")[2]
+        stem, _, suffix = source.path.rpartition("/")[2].rpartition(".")
+        if not stem:  # a name without a suffix
+            suffix = ENCODINGS[default_encoding(source.header)].suffix
         return Answer(source, f'"{source.digest[:32]}"', source.stamp.size, media_type, suffix)
+
+
+def _cause(job: Job, source: Source) -> str:
+    """What a failure depends on: a source with broken late frames still makes a still picture."""
+    return f"{source.digest} {job.encoding} {job.recipe.anim}"
 
 
 def _cores() -> int:

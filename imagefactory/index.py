@@ -114,6 +114,7 @@ class Index:
         self._inode = 0
         self._process = 0
         self._pause_until = {"read": 0.0, "write": 0.0}
+        self._opening_pause_until = 0.0
 
     # --- rows
 
@@ -248,8 +249,13 @@ class Index:
         if self._cache is not None and self._process == os.getpid():
             return self._cache
         with self._lock:
+            if time.monotonic() < self._opening_pause_until:
+                raise StorageError("index", "the index could not be opened a moment ago")
+            # Until it is open: threads that wait for this lock must not try one after another.
+            self._opening_pause_until = time.monotonic() + _PAUSE_S
             if self._cache is None or self._process != os.getpid():
-                _inherited.append(self._cache)
+                if self._cache is not None:
+                    _inherited.append(self._cache)
                 # Two processes that open at once run into "database is locked".
                 with self._alone():
                     make_folder(self.path, PRIVATE)
@@ -260,6 +266,7 @@ class Index:
                     self._check_unlocked()
                     cache = self._open_cache()
                 self._cache, self._inode, self._process = cache, self._inode_on_disk(), os.getpid()
+            self._opening_pause_until = 0.0
             return self._cache
 
     def _open_cache(self) -> Any:
@@ -303,6 +310,7 @@ class Index:
             return False
 
     def _forget(self) -> None:
+        self._opening_pause_until = 0.0
         # Connections of other threads are closed when their last user lets go of them.
         self._cache, self._inode = None, 0
 

@@ -252,7 +252,8 @@ def _turn(name: str, text: str) -> int:
 def _file_name(name: str, text: str) -> str:
     if len(text) > 200 or any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in text):
         raise BadParameter(name, f"{name} is not a file name: at most 200 characters, no control characters")
-    return re.split(r"[/\\]", text)[-1]
+    name = re.split(r"[/\\]", text)[-1]
+    return name if name.strip(". ") else ""
 
 
 def _text(name: str, text: str) -> str:

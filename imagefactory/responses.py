@@ -150,6 +150,7 @@ def _disposition(path: str, suffix: str, download: str | None) -> str:
         headers.set("Content-Disposition", kind, filename=name)
     else:
         simple = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
+        simple = simple.replace("/", "_").replace("\\", "_")  # U+2100 is a/c in ASCII
         exact = f"UTF-8''{quote(name, safe='!#$&+-.^_`|~')}"
         headers.set("Content-Disposition", kind, **{"filename": simple, "filename*": exact})
     return headers["Content-Disposition"]

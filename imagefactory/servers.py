@@ -21,10 +21,13 @@ _log = logging.getLogger(__name__)
 _DRAIN_S = 30.0
 
 
-def serve(app: Any, settings: Server, on_ready: Callable[[str], None]) -> None:
+def serve(app: Any, settings: Server, largest_bytes: int, on_ready: Callable[[str], None]) -> None:
     """Serve the WSGI *app* until SIGTERM or SIGINT, then answer what was asked, and return.
 
-    *on_ready* is called with the URL once the socket listens. Raises OSError when the address is taken.
+    No answer has more than *largest_bytes*: so much may wait for a client that reads slowly, in a temporary
+    file, before its thread waits too (clients that never read would else take all threads). *on_ready* is
+    called with the URL once the socket listens. Raises OSError when the address is taken, ValueError when
+    the host is not known.
     """
     sockets: dict[int, Any] = {}
     server = create_server(
@@ -37,6 +40,7 @@ def serve(app: Any, settings: Server, on_ready: Callable[[str], None]) -> None:
         asyncore_use_poll=True,  # select() ends at 1024 sockets
         max_request_body_size=64 * 1024,  # no address here takes a body
         channel_timeout=60,
+        outbuf_high_watermark=largest_bytes + 2**20,
         ident=None,
         clear_untrusted_proxy_headers=True,
     )

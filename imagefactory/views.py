@@ -77,8 +77,6 @@ class ImageFactory:
             raise ConfigError(_NAME, "this app has an ImageFactory already; one serves several prefixes")
         state = self if not hasattr(self, "generator") else ImageFactory()
         state.config = _read_config(app, self._config, self._url_prefix)
-        if state.config.http.accel == "x-sendfile" and not str(state.config.paths.cache).isascii():
-            raise ConfigError("http.accel", "x-sendfile needs a cache folder with an ASCII name")
         state.generator = Generator(state.config, self._renderer or InThread())
         app.extensions[_NAME] = state
         app.register_blueprint(state._blueprint())

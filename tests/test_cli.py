@@ -52,6 +52,7 @@ def test_config_prints_json(config: Path) -> None:
     [
         ("[server]\nprot = 80", "server.prot: unknown key, did you mean 'port'?"),
         ("[presets.a]\nfit = 'covr'", "presets.a.fit: fit='covr' is not a fit; allowed: inside"),
+        ("[paths]\ncache = 'a$HOME'", "has a $, which diskcache would replace"),
         ("[server", "config.toml: "),
     ],
 )

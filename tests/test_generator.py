@@ -214,6 +214,44 @@ def test_a_broken_picture_is_decoded_once_for_a_crowd(
     assert ask(generator, "cut.jpg", scalex=100).result == "miss"
 
 
+def test_a_remembered_failure_holds_on_to_nothing(generator: Generator, pictures: Path) -> None:
+    """Else its traceback keeps a decoded picture alive, and grows with each request."""
+    whole = (pictures / "cats/tom.jpg").read_bytes()
+    (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    depths = set()
+    for _ in range(5):
+        with pytest.raises(Undecodable) as caught:
+            ask(generator, "cut.jpg", scalex=100)
+        depths.add(len(caught.traceback))
+    (_, remembered), *_ = generator._failures._values.values()
+    assert remembered.__cause__ is remembered.__traceback__ is remembered.__context__ is None
+    assert len(depths) == 2  # the first one, and the ones from memory
+
+
+def test_broken_late_frames_spoil_no_still_picture(generator: Generator, pictures: Path) -> None:
+    frames = [quarters().rotate(90 * turn) for turn in range(4)]
+    frames[0].save(pictures / "whole.png", save_all=True, append_images=frames[1:])
+    data = (pictures / "whole.png").read_bytes()
+    (pictures / "cut.png").write_bytes(data[: len(data) * 9 // 10])
+    with pytest.raises(Undecodable):
+        ask(generator, "cut.png", scalex=100, encoding="webp")
+    assert ask(generator, "cut.png", scalex=100, encoding="jpeg").result == "miss"
+
+
+def test_a_pipe_in_the_place_of_a_source_is_not_waited_for(
+    generate: Generate, renderer: Counting, pictures: Path
+) -> None:
+    generator = generate()
+
+    def swap(job: object) -> None:
+        (pictures / "cats/tom.jpg").unlink(missing_ok=True)
+        os.mkfifo(pictures / "cats/tom.jpg")
+
+    renderer.before = swap
+    with pytest.raises(NotFound):
+        ask(generator, scalex=100)
+
+
 def test_what_is_no_picture_is_not_found_unless_its_name_says_otherwise(
     generator: Generator, renderer: Counting, pictures: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import struct
 import threading
 from collections.abc import Iterator
@@ -72,9 +73,17 @@ class Source(_Bounded, io.BufferedReader):
     """A source that is open for reading, with its first bytes as *head*."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
+        super().__init__(io.FileIO(path, opener=_open_at_once))
+        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+            self.close()
+            raise SourceChanged("the source is no regular file any more")
         self.head = self.read(64)
         self.seek(0)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe that took the place of the source would have the open wait for its writer, for ever.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def check_unchanged(file: Source, stamp: Stamp) -> None:
