@@ -32,13 +32,13 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/serve: setup.cfg pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 .venv/test: .venv/serve
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,heif]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,heif]'
 	touch $@
 
 .venv/check: .venv/serve
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[check]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[check]'
 	touch $@
