@@ -47,6 +47,7 @@ class _File:
             return False
 
     def take(self, offset: int) -> bool:
+        """Whether the byte at *offset* is this thread's now; does not wait."""
         with self.lock:
             if offset in self.held:
                 return False

@@ -54,10 +54,11 @@ _PROBE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request for a source that is known: which variant it means."""
+    """A request for a source that is known: which variant it means, and the ``v`` of its URL if one was
+    given."""
 
     key: Key
-    job: Job
+    recipe: Recipe
     version: str
 
 
@@ -109,7 +110,7 @@ class Generator:
         # one does not have it decoded, or hashed, again and again.
         self._failures: Recent[RequestError] = Recent(_FAILURE_S)
         self._strangers: Recent[Source] = Recent(_FAILURE_S)
-        self._effort = asdict(config.encodings)
+        self._settings: dict[str, dict[str, int]] = asdict(config.encodings)
         self._epoch = 0
         self._process = 0
         self._probed_s = 0.0
@@ -269,26 +270,19 @@ class Generator:
         if limits.sizes == "ladder":
             recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
         final = self._final(recipe, header, name)
-        effort = {
-            setting: value for setting, value in self._effort.get(name, {}).items() if setting != "quality"
-        }
         key = Key(source.digest, final.text(), name)
-        job = Job(
-            self.sources.locate(source.path), source.stamp, final, name, None,
-            limits.max_pixels, limits.max_side, effort,
-        )  # fmt: skip
         version = ""
         if request.version:
             if request.encoding == "auto":  # the same for every visitor, whatever his browser takes
                 version = key.version("auto", self._final(recipe, header, own).text())
             else:
                 version = key.version()
-        return Wanted(key, job, version)
+        return Wanted(key, final, version)
 
     def _final(self, recipe: Recipe, header: Header, encoding: str) -> Recipe:
         """*recipe* as it is in the key for *encoding*: the default quality written out, clamped."""
         if recipe.quality is None:
-            recipe = replace(recipe, quality=self._effort.get(encoding, {}).get("quality"))
+            recipe = replace(recipe, quality=self._settings.get(encoding, {}).get("quality"))
         return clamp(recipe, header, ENCODINGS[encoding], self.config.limits.max_side)
 
     def find(self, source: Source, wanted: Wanted) -> Answer | None:
@@ -310,7 +304,7 @@ class Generator:
         Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
         what it was: then begin again.
         """
-        failure = self._failures.get(_cause(wanted.job, source))
+        failure = self._failures.get(_cause(wanted))
         if failure is not None:
             raise failure.again()
         with self._gate.enter():
@@ -341,14 +335,13 @@ class Generator:
                     return self._render_and_keep(source, wanted, epoch)
                 except StorageError as error:
                     self.troubles.note(error)
-            rendered = self._run(source, wanted.job)
+            rendered = self._run(source, wanted, None)
             return _unstored_answer(source, wanted, rendered, rendered.body or b"")
 
     def _render_and_keep(self, source: Source, wanted: Wanted, epoch: int) -> Answer:
         """Render into the cache, and answer from it. Raises StorageError when no file can be written."""
         with self.store.temp() as temp:
-            job = replace(wanted.job, target=temp.path) if temp else wanted.job
-            rendered = self._run(source, job)
+            rendered = self._run(source, wanted, temp.path if temp else None)
             began = time.perf_counter()
             try:
                 variant = self.store.keep(wanted.key, rendered, temp)
@@ -372,18 +365,32 @@ class Generator:
             seconds={**rendered.seconds, "store": time.perf_counter() - began},
         )
 
-    def _run(self, source: Source, job: Job) -> Rendered:
-        """Render *job*, sure that it saw the bytes that *source* says."""
+    def _job(self, source: Source, wanted: Wanted, target: Path | None) -> Job:
+        settings = self._settings.get(wanted.key.encoding, {})
+        limits = self.config.limits
+        return Job(
+            self.sources.locate(source.path),
+            source.stamp,
+            wanted.recipe,
+            wanted.key.encoding,
+            target,
+            limits.max_pixels,
+            limits.max_side,
+            {name: value for name, value in settings.items() if name != "quality"},
+        )
+
+    def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:
+        """Render *wanted*, sure that the decoder saw the bytes that *source* says."""
         try:
-            rendered = self._renderer.render(job)
+            rendered = self._renderer.render(self._job(source, wanted, target))
         except (Undecodable, TooLarge) as error:
             if self._has_changed(source):
                 raise SourceChanged from error
             if not isinstance(error.__cause__, MemoryError):
-                self._failures.put(_cause(job, source), error.again())
+                self._failures.put(_cause(wanted), error.again())
             raise
         except OSError as error:
-            if job.target is not None:
+            if target is not None:
                 raise StorageError("objects", f"a render can't be written: {error.strerror}") from error
             if self._has_changed(source):
                 raise SourceChanged from error
@@ -417,7 +424,7 @@ class Generator:
                     digest = hashlib.file_digest(target, "sha256").hexdigest()
                 source = Source(path, Stamp.of(os.fstat(file.fileno())), digest, self._renderer.probe(copy))
                 wanted = self.wanted(source, request, accept)
-                job = replace(wanted.job, source=copy, stamp=Stamp.of(copy.stat()))
+                job = replace(self._job(source, wanted, None), source=copy, stamp=Stamp.of(copy.stat()))
                 rendered = self._renderer.render(job)
         except (Undecodable, OSError) as error:
             raise Unavailable("the picture is being written at the moment", retry_after_s=1) from error
@@ -436,9 +443,9 @@ class Generator:
         return Answer(source, f'"{source.digest[:32]}"', source.stamp.size, media_type, suffix)
 
 
-def _cause(job: Job, source: Source) -> str:
+def _cause(wanted: Wanted) -> str:
     """What a failure depends on: a source with broken late frames still makes a still picture."""
-    return f"{source.digest} {job.encoding} {job.recipe.anim}"
+    return f"{wanted.key.digest} {wanted.key.encoding} {wanted.recipe.anim}"
 
 
 def _cores() -> int:

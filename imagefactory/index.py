@@ -263,6 +263,7 @@ class Index:
                         self.path.chmod(PRIVATE)
                     if self._is_emptied():
                         self._bury()
+                    self._inode = self._inode_on_disk()  # which one it is that may prove to be damaged
                     self._check_unlocked()
                     cache = self._open_cache()
                 self._cache, self._inode, self._process = cache, self._inode_on_disk(), os.getpid()
@@ -289,7 +290,7 @@ class Index:
     def _replace(self, reason: Exception) -> None:
         """Move the corrupt database away, unless another process was quicker."""
         with self._lock, self._alone():
-            if self._cache is None or self._inode_on_disk() == self._inode:
+            if self._inode_on_disk() == self._inode:
                 _log.warning("the index is damaged and begun anew, variants are made again: %s", reason)
                 self._bury()
             self._forget()
