@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve test check torture pictures clean
+.PHONY: serve test check torture bench bench-quick encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -20,6 +20,18 @@ SEED ?= 0
 torture: .venv/test
 	$(BIN)/python tests/torture.py --kills $(N) --seed $(SEED)
 
+# Side by side with what is installed of other servers, see docs/benchmarks.md: make bench ONLY=hits,cold PHOTOS=folder
+export PHOTOS BENCH_THUMBOR BENCH_IPX
+bench: .venv/bench
+	$(BIN)/python -m benchmarks --only "$(ONLY)" $(ARGS)
+
+bench-quick: .venv/bench
+	$(BIN)/python -m benchmarks --quick --only "$(ONLY)" $(ARGS)
+
+# Fills the tables of docs/encoders.md; photographs of your own: make encoders PHOTOS=folder
+encoders: .venv/test
+	$(BIN)/python -m benchmarks.encoders "$(or $(PHOTOS),pictures)" $(ARGS)
+
 # The sample pictures are committed; this draws them again.
 pictures: .venv/serve
 	$(BIN)/python tools/draw_pictures.py pictures
@@ -32,13 +44,17 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/serve: setup.cfg pyproject.toml | .venv/bin/python
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e .
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[fast]'
 	touch $@
 
 .venv/test: .venv/serve
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,heif]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,fast,heif,granian,gunicorn,gevent]'
 	touch $@
 
 .venv/check: .venv/serve
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[check]'
+	touch $@
+
+.venv/bench: .venv/serve
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@

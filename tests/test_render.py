@@ -38,12 +38,23 @@ from PIL import Image, ImageChops, ImageDraw, ImageOps
 from imagefactory.errors import SourceChanged, TooLarge, Undecodable
 from imagefactory.formats import ENCODINGS, Header
 from imagefactory.recipe import Rect
-from imagefactory.render import decoders
+from imagefactory.render import decoders, resizing
 from imagefactory.render import pipeline as render
+
+
+@pytest.fixture(params=["fast", "pillow"])
+def each_filter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test holds with the SIMD filter, and without the extra."""
+    if request.param == "pillow":
+        monkeypatch.setattr(resizing, "_fast", lambda: None)
+    elif resizing._fast() is None:
+        pytest.skip('needs the extra "fast"')
+
 
 # --- turning --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_filter")
 @pytest.mark.parametrize("value", range(1, 9))
 @pytest.mark.parametrize("width", [400, 40])  # as it is, and by a scaled decode
 def test_a_picture_stands_upright_whatever_its_orientation(tmp_path: Path, value: int, width: int) -> None:
@@ -79,6 +90,7 @@ def test_every_turn_equals_pillows(tmp_path: Path, value: int) -> None:
         assert ImageChops.difference(result.convert("RGB"), wanted).getbbox() is None, (rotate, flop)
 
 
+@pytest.mark.usefixtures("each_filter")
 def test_resizing_before_turning_gives_the_same_pixels(tmp_path: Path) -> None:
     source = save(tmp_path, "a.png", scene(310, 200), exif=orientation(6))
     upright = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
@@ -90,6 +102,7 @@ def test_resizing_before_turning_gives_the_same_pixels(tmp_path: Path) -> None:
 # --- cutting and sizing ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_filter")
 @pytest.mark.parametrize(
     ("recipe", "size", "names"),
     [
@@ -137,6 +150,7 @@ def test_a_focal_point_is_in_the_picture(tmp_path: Path) -> None:
     assert near(result.convert("RGB").getpixel((50, 50)), RED)
 
 
+@pytest.mark.usefixtures("each_filter")
 @pytest.mark.parametrize("edge", [96, 100, 101])  # between pixels of a scaled decode, and inside of them
 def test_nothing_from_beyond_a_rect_shines_in(tmp_path: Path, edge: int) -> None:
     image = Image.new("RGB", (800, 400), (255, 0, 0))
@@ -183,6 +197,7 @@ def test_bars_may_be_transparent_where_the_encoding_can(tmp_path: Path) -> None:
     assert near(result.getpixel((50, 2)), (255, 127, 127))  # half transparent red on white
 
 
+@pytest.mark.usefixtures("each_filter")
 def test_a_small_picture_is_enlarged_only_when_asked(tmp_path: Path) -> None:
     source = save(tmp_path, "a.png", quarters(40, 30))
     assert rendered(source, width=80).size == (40, 30)
@@ -242,6 +257,7 @@ def flower(at: tuple[int, int], size: tuple[int, int]) -> Image.Image:
     return image
 
 
+@pytest.mark.usefixtures("each_filter")
 @pytest.mark.parametrize(
     ("at", "size", "wanted"),
     [
@@ -289,6 +305,7 @@ def test_smart_stays_in_the_middle_of_nothing(tmp_path: Path) -> None:
 # --- trim -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_filter")
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "LA"])
 @pytest.mark.parametrize("value", [1, 3, 6])
 def test_trim_cuts_the_border(tmp_path: Path, mode: str, value: int) -> None:
@@ -380,6 +397,7 @@ def test_grayscale_keeps_alpha(tmp_path: Path, encoding: str) -> None:
 # --- alpha ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("each_filter")
 def test_edges_of_transparency_get_no_halo(tmp_path: Path) -> None:
     image = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
     ImageDraw.Draw(image).ellipse((50, 50, 350, 350), (255, 255, 255, 255))
@@ -644,8 +662,8 @@ def test_no_memory_is_undecodable(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    work = job(save(tmp_path, "a.png", quarters()))
-    monkeypatch.setattr(Image.Image, "copy", fail)
+    work = job(save(tmp_path, "a.png", quarters()), width=100)
+    monkeypatch.setattr(render, "resized", fail)
     with pytest.raises(Undecodable, match="more memory"):
         render.render(work)
 
@@ -755,6 +773,7 @@ def means(pixels: Any) -> Any:
     return pixels[:high, :wide].reshape(high // 8, 8, wide // 8, 8, 3).mean(axis=(1, 3))
 
 
+@pytest.mark.usefixtures("each_filter")
 @pytest.mark.parametrize(
     "source",
     [path for path in FULL if path.stat().st_size > 50_000 and is_opaque(path)],

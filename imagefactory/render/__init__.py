@@ -3,6 +3,8 @@
 Loaded when the first picture must be read; a process that answers hits alone never does.
 """
 
+from .decoders import use_one_thread
 from .pipeline import probe, render
+from .workbench import Workbench
 
-__all__ = ["probe", "render"]
+__all__ = ["Workbench", "probe", "render", "use_one_thread"]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 from PIL.IcoImagePlugin import IcoFile
 
 from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
@@ -39,6 +39,7 @@ __all__ = [
     "open_within_budget",
     "orientation_of",
     "plays",
+    "use_one_thread",
 ]
 
 _Size = tuple[int, int]
@@ -118,6 +119,14 @@ def decoding(file: Source, job: Job | None = None) -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise Undecodable("it takes more memory than there is") from error
         raise Undecodable("it is broken or cut off") from error
+
+
+def use_one_thread() -> None:
+    """Have AVIFs decoded by one thread; one for each core would be the default, in each of the workers.
+
+    For a process of our own: Pillow can say so only for all that a process opens.
+    """
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def open_picture(file: Source) -> Image.Image:

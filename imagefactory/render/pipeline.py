@@ -1,7 +1,8 @@
 """The pipeline: a source and a recipe -> a variant, as a list of steps; and what a source's header says.
 
 Called by the renderers with a ``Job``. Beside it: ``decoders`` (files -> pixels), ``srgb`` (colours),
-``encoders`` (pixels -> bytes), and ``containers``, which walks bytes without a picture library.
+``resizing``, ``encoders`` (pixels -> bytes), ``memory`` (what was made of a source, for its next variants),
+and ``containers``, which walks bytes without a picture library.
 
 Two coordinate systems: a *stored* picture is as the file has it, the *upright* one is turned by EXIF,
 ``rotate`` and ``flop``. Recipes speak of the upright picture, the decoder of the stored one. Pixels are
@@ -12,7 +13,7 @@ bottom), right and bottom exclusive.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
@@ -25,23 +26,22 @@ from ..geometry import cover_box, inner_size, place, settle
 from ..jobs import Job, Rendered
 from ..recipe import Recipe
 from . import containers, decoders, encoders, srgb
+from .memory import Finished, Memory, Still, bare
+from .resizing import premultiplied, resized
 
 __all__ = ["probe", "render"]
 
 _Size = tuple[int, int]
 _Box = tuple[float, float, float, float]
 
-# A JPEG is decoded at 1/2, 1/4 or 1/8 as long as 1.5 times the wanted pixels are left; before the filter,
-# pictures are reduced by whole numbers down to 2.5 times the wanted pixels. Lowest SSIM against Lanczos on
-# a full decode, for six photographs at 160 to 1280 px, and ms (decode + resize) of phone-12mp.jpg at 640 px
-# and of tree.webp at 320 px:
-#   gaps 1.0, none  0.981  34 + 12  10 + 9      gaps 2.0, 2.0  0.997  39 + 33   10 + 9
-#   gaps 1.5, 1.5   0.993  34 + 12  10 + 4      full, 2.0      0.997  51 + 29   10 + 9
-#   gaps 1.5, 2.0   0.994  34 + 12  10 + 9      full, none     1      51 + 110  10 + 9
-# Photographs would do with a reduction to 1.5; fine lines (an ink drawing as AVIF, to a tenth) would not:
-#   1.5  0.947      2.0  0.968      2.5  0.990      3.0  0.998
-_DECODING_GAP = 1.5
-_REDUCING_GAP = 2.5
+# A JPEG is decoded at 1/2, 1/4 or 1/8 as long as 1.55 times the wanted pixels are left. Lowest SSIM against
+# Lanczos on a full decode, of five photographs, when so many times the wanted pixels are left:
+#   1.3  0.984    1.4  0.988    1.5  0.9898    1.55  0.991    1.6  0.992    1.8  0.994    2.0  0.996
+# The smaller decode is always less work, also before the SIMD filter (ms, decode + filter):
+#   12 MP to 640 px   1/4  34 + 1.5   1/2  38 + 3.5   full  54 + 12     (Pillow's filter: 34 + 12, 38 + 33)
+#    6 MP to 512 px   1/4   9 + 0.9   1/2  11 + 2     full  17 + 7
+# A gap of 1.6 would have the much wanted 640 px of 12 MP (4032 px wide) decoded at 1/2.
+_DECODING_GAP = 1.55
 # A frame of an animation costs no less than this many pixels do (0.1 ms), however small it is.
 _LEAST_FRAME = 4096
 _SMART_SIDE = 128
@@ -72,59 +72,65 @@ def probe(source: Path) -> Header | None:
         return Header(width, height, picture.format or "", frames, orientation, picture.has_transparency_data)
 
 
-def render(job: Job) -> Rendered:
+def render(
+    job: Job, memory: Memory | None = None, on_decoded: Callable[[], object] = lambda: None
+) -> Rendered:
     """Do *job*. Raises Undecodable, TooLarge, SourceChanged; OSError when the source can't be read or the
-    target can't be written."""
+    target can't be written.
+
+    *memory* may have, and gets, what is of use for the next job. *on_decoded* is called as soon as the (first
+    frame of the) source is decoded or remembered.
+    """
     try:
         with decoders.Source(job.source) as file:
-            return _render(job, file)
+            return _render(job, file, memory, on_decoded)
     except MemoryError as error:
         raise Undecodable("it takes more memory than there is") from error
 
 
-def _render(job: Job, file: decoders.Source) -> Rendered:
+def _render(
+    job: Job,
+    file: decoders.Source,
+    memory: Memory | None = None,
+    on_decoded: Callable[[], object] = lambda: None,
+) -> Rendered:
     watch = _Watch("decode")
     decoders.check_unchanged(file, job.stamp)
     picture = decoders.open_within_budget(job, file)
-    recipe, stored = job.recipe, picture.size
-    turn = _EXIF_TURNS[decoders.orientation_of(picture)].then(recipe.rotate, recipe.flop)
-    region = turn.stored(_rect(recipe, turn.size(stored)), turn.size(stored))
-    scale = 1
-    if recipe.trim is None:  # else the size is known only when the pixels are
-        recipe = settle(recipe, *turn.size(_sides(region)), _max_side(job))
-        scale = _shrink_on_load(picture, turn, recipe, region)
-    start = 1 if getattr(picture, "default_image", False) else 0  # of an APNG, and no part of the animation
-    decoders.load(job, file, picture, start)
-
-    watch.turn_to("resize")
-    cut = _whole_pixels(_scaled(region, scale), picture.size)
-    image = _cut_out(picture, cut)
-    if recipe.trim is not None:
-        found = _trimmed(image, recipe.trim, turn)
-        image = image.crop(found)
-        region = cut = (cut[0] + found[0], cut[1] + found[1], cut[0] + found[2], cut[1] + found[3])
-        recipe = settle(recipe, *turn.size(_sides(region)), _max_side(job))
-    view = _aim(image, turn, recipe, region, scale)
-    look = _Look(view, recipe, job.encoding, srgb.profile_of(picture), cut)
+    plan, stored = _plan(job, picture), picture.size
     total = decoders.count_frames(picture, file) if _may_move(job) else 1
-    count = total if _is_within_budget(total, stored, recipe, job.max_pixels) else 1
+    if memory is None or total > 1:  # a frame is made once, in its order: there is nothing to share
+        memory = Memory(0, time.time_ns)
+    memory.turn_to(job.source, job.stamp)
 
-    first = _develop(image, look)
-    del image
-    exif = encoders.exif_of(*decoders.credits_of(picture))
-    settings = encoders.Settings(job.encoding, recipe.quality, job.effort, exif)
-    watch.turn_to("encode")
-    if count == 1:
-        save = encoders.still(first, settings)
+    first, look = memory.finished(_name(job)), None
+    if first is None:
+        still = memory.still(plan.scale) or _decode(job, file, picture, plan.scale, memory)
+        on_decoded()
+        watch.turn_to("resize")
+        first, look = _first(plan, still, memory, may_move=total > 1)
+        memory.keep_finished(_name(job), first)
     else:
+        on_decoded()
+    background = job.recipe.background
+    settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort, first.exif)
+
+    if look is None or total == 1 or not _is_within_budget(total, stored, look.recipe, job.max_pixels):
+        count = 1
+        image = _laid(first.image, background, job.encoding)
+        watch.turn_to("encode")
+        save = encoders.still(image, settings)
+    else:
+        count = total
         durations_ms: list[int] = []
-        frames = _frames(job, file, picture, first, look, range(start, start + count), durations_ms, watch)
+        watch.turn_to("encode")
+        frames = _frames(job, file, picture, first.image, look, count, durations_ms, watch)
         save = encoders.moving(frames, count, durations_ms, decoders.plays(picture), settings)
     body = encoders.write(save, job.target)
     if count == total and _changes_only_effort(job, picture, stored):
         body = _smaller(job, file, body)
     decoders.check_unchanged(file, job.stamp)
-    return Rendered(recipe.width, recipe.height, body, watch.stop())
+    return Rendered(*first.image.size, body, watch.stop())
 
 
 class _Watch:
@@ -144,6 +150,12 @@ class _Watch:
         """The seconds by phase."""
         self.turn_to(self._phase)
         return self._seconds
+
+
+def _name(job: Job) -> Hashable:
+    """What tells finished pictures of one source apart: all of the recipe but what is left to the encoder."""
+    background = job.recipe.background if job.recipe.fit == "pad" else ""
+    return replace(job.recipe, background=background, quality=None, salt="", anim=True), _max_side(job)
 
 
 def _may_move(job: Job) -> bool:
@@ -217,6 +229,18 @@ _EXIF_TURNS = {
 
 
 @dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is known before a pixel is: the stored *region* that is wanted, decoded at 1 / *scale* or larger.
+    *recipe* is settled, unless it trims."""
+
+    turn: _Turn
+    region: _Box
+    recipe: Recipe
+    scale: int
+    max_side: int
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """What is seen of a cut-out stored picture: *box* of it becomes *size* (both stored), is turned, and
     lies at *spot* on the canvas of the recipe."""
@@ -233,7 +257,6 @@ class _Look:
 
     view: _View
     recipe: Recipe
-    encoding: str
     profile: bytes | None
     cut: tuple[int, int, int, int]
 
@@ -261,8 +284,18 @@ def _whole_pixels(box: _Box, size: _Size) -> tuple[int, int, int, int]:
     return floor(box[0]), floor(box[1]), min(ceil(box[2]), size[0]), min(ceil(box[3]), size[1])
 
 
-def _shrink_on_load(picture: Image.Image, turn: _Turn, recipe: Recipe, region: _Box) -> int:
-    """Have a JPEG decoded at 1/2, 1/4 or 1/8 where that is enough; the divisor.
+def _plan(job: Job, picture: Image.Image) -> _Plan:
+    turn = _EXIF_TURNS[decoders.orientation_of(picture)].then(job.recipe.rotate, job.recipe.flop)
+    upright = turn.size(picture.size)
+    region = turn.stored(_rect(job.recipe, upright), upright)
+    if job.recipe.trim is not None:  # the size is known only when the pixels are
+        return _Plan(turn, region, job.recipe, 1, _max_side(job))
+    recipe = settle(job.recipe, *turn.size(_sides(region)), _max_side(job))
+    return _Plan(turn, region, recipe, _scale(picture, turn, recipe, region), _max_side(job))
+
+
+def _scale(picture: Image.Image, turn: _Turn, recipe: Recipe, region: _Box) -> int:
+    """8, 4 or 2 where a JPEG decoded at 1/8, 1/4 or 1/2 is enough, else 1.
 
     Enough for what is really needed: the part that ``rect`` and ``cover`` leave. A ``rect`` whose edges
     would fall inside of a pixel is decoded larger, else its neighbours would shine through at the edge.
@@ -281,7 +314,6 @@ def _shrink_on_load(picture: Image.Image, turn: _Turn, recipe: Recipe, region: _
         is_enough = needed[0] >= wide * scale * _DECODING_GAP and needed[1] >= high * scale * _DECODING_GAP
         is_sharp = all(edge % scale == 0 or edge == stored[i % 2] for i, edge in enumerate(region))
         if is_enough and is_sharp:
-            picture.draft(None, (stored[0] // scale, stored[1] // scale))
             return scale
     return 1
 
@@ -289,11 +321,6 @@ def _shrink_on_load(picture: Image.Image, turn: _Turn, recipe: Recipe, region: _
 def _inner(recipe: Recipe, size: _Size) -> _Size:
     """The size that the picture (upright, of *size*) gets on the canvas."""
     return inner_size(recipe, *size) if recipe.fit == "pad" else (recipe.width, recipe.height)
-
-
-def _cut_out(picture: Image.Image, cut: tuple[int, int, int, int]) -> Image.Image:
-    """The region, in plain pixels. Cut before resizing: the filter would look over the edge."""
-    return srgb.plain(picture if cut == (0, 0, *picture.size) else picture.crop(cut))
 
 
 def _aim(image: Image.Image, turn: _Turn, recipe: Recipe, region: _Box, scale: int) -> _View:
@@ -321,7 +348,7 @@ def _aim(image: Image.Image, turn: _Turn, recipe: Recipe, region: _Box, scale: i
 def _small(image: Image.Image) -> Image.Image:
     scale = max(1.0, max(image.size) / _SMART_SIDE)
     size = max(1, round(image.width / scale)), max(1, round(image.height / scale))
-    small = _resized(image, size, (0, 0, *image.size))
+    small = resized(image, size, (0, 0, *image.size))
     return _flat(small, (255, 255, 255)).convert("RGB")
 
 
@@ -356,7 +383,7 @@ def _best_place(line: Image.Image, part: float) -> float:
 def _trimmed(image: Image.Image, tolerance: float, turn: _Turn) -> tuple[int, int, int, int]:
     """The box around all that differs from the top left pixel (of the upright picture) by more than
     *tolerance* percent in some channel; the whole of a picture where nothing does."""
-    opaque = _premultiplied(image)  # colours under full transparency are no difference
+    opaque = premultiplied(image)  # colours under full transparency are no difference
     corner = _whole_pixels(turn.stored((0, 0, 1, 1), turn.size(image.size)), image.size)
     boxes = []
     for band in opaque.split():  # band by band: a whole picture of differences takes four times the memory
@@ -373,41 +400,67 @@ def _trimmed(image: Image.Image, tolerance: float, turn: _Turn) -> tuple[int, in
 # --- pixels ---------------------------------------------------------------------------------------------
 
 
+def _decode(job: Job, file: decoders.Source, picture: Image.Image, scale: int, memory: Memory) -> Still:
+    """The first frame, which *memory* gets too."""
+    if scale > 1:
+        picture.draft(None, (picture.width // scale, picture.height // scale))
+    decoders.load(job, file, picture, _start(picture))
+    exif = encoders.exif_of(*decoders.credits_of(picture))
+    still = Still(picture._new(picture.im), scale, exif)  # not the file and all that its decoder holds
+    memory.keep_still(still)
+    return still
+
+
+def _start(picture: Image.Image) -> int:
+    """The first frame: of an APNG, the default image may be no part of the animation."""
+    return 1 if getattr(picture, "default_image", False) else 0
+
+
+def _first(plan: _Plan, still: Still, memory: Memory, *, may_move: bool) -> tuple[Finished, _Look]:
+    """The first frame, finished, and how all frames are to be."""
+    turn, region, recipe = plan.turn, plan.region, plan.recipe
+    cut = _whole_pixels(_scaled(region, still.scale), still.image.size)
+    is_whole = recipe.rect is None and recipe.trim is None
+    image = (memory.whole(still.scale) if is_whole else None) or _cut_out(still.image, cut)
+    if recipe.trim is not None:
+        found = _trimmed(image, recipe.trim, turn)
+        image = image.crop(found)
+        region = cut = (cut[0] + found[0], cut[1] + found[1], cut[0] + found[2], cut[1] + found[3])
+        recipe = settle(recipe, *turn.size(_sides(region)), plan.max_side)
+    view = _aim(image, turn, recipe, region, still.scale)
+    look = _Look(view, recipe, srgb.profile_of(still.image), cut)
+    if is_whole:
+        memory.keep_whole(still.scale, image)
+    image = resized(image, view.size, view.box)
+    if not may_move:  # frames of one animation stay alike
+        image = srgb.without_idle_alpha(image)
+    return Finished(_develop(image, look), still.exif), look
+
+
+def _cut_out(picture: Image.Image, cut: tuple[int, int, int, int]) -> Image.Image:
+    """The region, in plain pixels. Cut before resizing: the filter would look over the edge."""
+    return srgb.plain(picture if cut == (0, 0, *picture.size) else picture.crop(cut))
+
+
 def _develop(image: Image.Image, look: _Look) -> Image.Image:
-    """A plain cut-out -> the finished picture, as a new one without metadata."""
+    """What the view shows, in its size -> the finished picture, as a new one without metadata."""
     recipe, view = look.recipe, look.view
-    image = _resized(image, view.size, view.box)
     image = view.turn.apply(image)
     # On the reduced picture: 12 million pixels take 0.4 s to convert, 0.3 million 5 ms.
     image = srgb.to_srgb(image, look.profile)
-    background = bytes.fromhex(recipe.background or "ffffffff")
     if recipe.fit == "pad":
-        image = _padded(image, (recipe.width, recipe.height), view.spot, background)
+        image = _padded(image, (recipe.width, recipe.height), view.spot, _colour(recipe.background))
     if recipe.blur:
         image = _blurred(image, recipe.blur)
     if recipe.sharpen:
         image = _sharpened(image, recipe.sharpen)
     if recipe.grayscale:
         image = image.convert("LA" if srgb.has_alpha(image) else "L")
-    if not ENCODINGS[look.encoding].has_alpha:
-        image = _flat(image, (background[0], background[1], background[2]))
-    image = image.copy()
-    image.info = {}  # encoders would write what they find there
-    return image
+    return bare(image)
 
 
-def _premultiplied(image: Image.Image) -> Image.Image:
-    return image.convert({"LA": "La", "RGBA": "RGBa"}[image.mode]) if srgb.has_alpha(image) else image
-
-
-def _resized(image: Image.Image, size: _Size, box: _Box) -> Image.Image:
-    """*box* of *image* as *size*, by Lanczos on premultiplied colours (else edges get dark halos)."""
-    whole: _Box = (0, 0, *image.size)
-    if (box, size) == (whole, image.size):
-        return image
-    mode = image.mode
-    image = _premultiplied(image)
-    return image.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=_REDUCING_GAP).convert(mode)
+def _colour(background: str) -> bytes:
+    return bytes.fromhex(background or "ffffffff")
 
 
 def _padded(image: Image.Image, size: _Size, spot: _Size, background: bytes) -> Image.Image:
@@ -419,20 +472,29 @@ def _padded(image: Image.Image, size: _Size, spot: _Size, background: bytes) -> 
     if alpha < 255 or srgb.has_alpha(image):
         mode, colour = mode + "A", (*colour, alpha)
     canvas = Image.new(mode, size, colour)
-    canvas.paste(image.convert(mode), spot)
+    canvas.paste(image if image.mode == mode else image.convert(mode), spot)
     return canvas
 
 
 def _blurred(image: Image.Image, sigma: float) -> Image.Image:
-    return _premultiplied(image).filter(ImageFilter.GaussianBlur(sigma)).convert(image.mode)
+    blurred = premultiplied(image).filter(ImageFilter.GaussianBlur(sigma))
+    return blurred if blurred.mode == image.mode else blurred.convert(image.mode)
 
 
 def _sharpened(image: Image.Image, sigma: float) -> Image.Image:
-    colour = image.convert(image.mode.removesuffix("A"))
+    colour = image.convert(image.mode.removesuffix("A")) if srgb.has_alpha(image) else image
     colour = colour.filter(ImageFilter.UnsharpMask(radius=sigma, percent=100, threshold=0))
     if srgb.has_alpha(image):
         colour.putalpha(image.getchannel("A"))
     return colour
+
+
+def _laid(image: Image.Image, background: str, encoding: str) -> Image.Image:
+    """A finished picture as *encoding* can hold it: laid on *background* where it has no alpha."""
+    if ENCODINGS[encoding].has_alpha:
+        return image
+    red, green, blue, _ = _colour(background)
+    return _flat(image, (red, green, blue))
 
 
 def _flat(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
@@ -452,18 +514,20 @@ def _frames(
     picture: Image.Image,
     first: Image.Image,
     look: _Look,
-    numbers: range,
+    count: int,
     durations_ms: list[int],
     watch: _Watch,
 ) -> Iterator[Image.Image]:
     """The finished frames, each made when the encoder asks for it; *durations_ms* grows with them."""
     mode = "RGBA" if srgb.has_alpha(first) or picture.has_transparency_data else "RGB"
-    for number in numbers:
-        if number > numbers.start:
+    start = _start(picture)
+    for number in range(start, start + count):
+        if number > start:
             watch.turn_to("decode")
             decoders.load(job, file, picture, number)
             watch.turn_to("resize")
-            first = _develop(_cut_out(picture, look.cut), look)
+            first = resized(_cut_out(picture, look.cut), look.view.size, look.view.box)
+            first = _develop(first, look)
         # Browsers show a frame of no duration for 100 ms; WebP and AVIF would skip it.
         durations_ms.append(round(picture.info.get("duration") or 0) or 100)
         watch.turn_to("encode")

@@ -14,7 +14,7 @@ from PIL import Image, ImageChops, ImageCms
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
-__all__ = ["GREY", "has_alpha", "is_srgb", "plain", "profile_of", "to_srgb"]
+__all__ = ["GREY", "has_alpha", "is_srgb", "plain", "profile_of", "to_srgb", "without_idle_alpha"]
 
 # The key in ``info`` of a picture that is opened as RGBA and is grey with alpha. No text of a PNG can be it.
 GREY = (0, 16)
@@ -31,6 +31,15 @@ _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 def has_alpha(image: Image.Image) -> bool:
     """Whether pixels of this plain picture may be transparent."""
     return image.mode in ("LA", "RGBA")
+
+
+def without_idle_alpha(image: Image.Image) -> Image.Image:
+    """A plain picture without its alpha where that hides nothing."""
+    # Of the resized picture: of a large one, to look and to convert (3 MP: 6 ms) costs more than to filter
+    # one channel more (2.5 ms).
+    if has_alpha(image) and image.getchannel("A").getextrema() == (255, 255):
+        return image.convert(image.mode.removesuffix("A"))
+    return image
 
 
 def plain(image: Image.Image) -> Image.Image:
