@@ -363,6 +363,7 @@ class Render:
     processes: int = setting(0, whole(-1, 256))
     queue: int = setting(32, whole(0, 100_000))
     timeout_s: int = setting(30, whole(1, 3600))
+    memory_bytes: int = setting("4 GB", size(0))
 
 
 @dataclass(frozen=True, slots=True)

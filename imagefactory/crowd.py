@@ -17,6 +17,7 @@ from .errors import Busy, RequestError, TimedOut
 __all__ = ["Flights", "Gate", "Recent"]
 
 T = TypeVar("T")
+_BATCH_S = 0.5
 
 
 class Flights(Generic[T]):
@@ -58,14 +59,27 @@ class Flights(Generic[T]):
                 del self._futures[key]
 
 
+class _Ticket:
+    """A place in the queue for a render of *group*; *turn* is set when it may begin."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.since_s = time.monotonic()
+        self.turn = threading.Event()
+
+
 class Gate:
-    """At most *renders* at a time, *queue* waiting for their turn, and *inside* requests in all."""
+    """At most *renders* at a time, *queue* waiting for their turn, and *inside* requests in all.
+
+    Who came first goes first. But within half a second of that, the variants of one source go one after the
+    other: the worker that has decoded it makes them from what it has in memory.
+    """
 
     def __init__(self, renders: int, queue: int, inside: int) -> None:
-        self._slots = threading.BoundedSemaphore(renders)
+        self._free = renders
         self._queue = queue
         self._limit = inside
-        self._waiting = 0
+        self._waiting: list[_Ticket] = []
         self._inside = 0
         self._lock = threading.Lock()
 
@@ -86,27 +100,56 @@ class Gate:
                 self._inside -= 1
 
     @contextmanager
-    def render(self, timeout_s: float) -> Iterator[None]:
-        """Hold a slot for a render. Raises Busy when the queue is full, TimedOut when no slot gets free."""
-        if not self._slots.acquire(blocking=False):
-            with self._lock:
-                if self._waiting >= self._queue:
-                    raise Busy("too many pictures are waiting to be made")
-                self._waiting += 1
-            try:
-                if not self._slots.acquire(timeout=timeout_s):
-                    raise TimedOut("no render got free in time")
-            finally:
-                with self._lock:
-                    self._waiting -= 1
+    def render(self, timeout_s: float, group: str = "") -> Iterator[None]:
+        """Hold a slot for a render of *group* (a source digest).
+
+        Raises Busy at once when the queue is full, TimedOut when no slot gets free.
+        """
+        with self._lock:
+            ticket = None
+            if self._free:
+                self._free -= 1
+            elif len(self._waiting) >= self._queue:
+                raise Busy("too many pictures are waiting to be made")
+            else:
+                ticket = _Ticket(group)
+                self._waiting.append(ticket)
+        if ticket is not None:
+            self._await(ticket, timeout_s)
         try:
             yield
         finally:
-            self._slots.release()
+            with self._lock:
+                self._hand_on(group)
+
+    def _await(self, ticket: _Ticket, timeout_s: float) -> None:
+        has_come = False
+        try:
+            has_come = ticket.turn.wait(timeout_s)
+        finally:
+            if not has_come:
+                with self._lock:
+                    if ticket in self._waiting:
+                        self._waiting.remove(ticket)
+                    elif ticket.turn.is_set():  # its turn came at this very moment
+                        self._hand_on(ticket.group)
+        if not has_come:
+            raise TimedOut("no render got free in time")
+
+    def _hand_on(self, group: str) -> None:
+        """Give a slot to who is next; the lock is held."""
+        if not self._waiting:
+            self._free += 1
+            return
+        following = self._waiting[0]
+        if time.monotonic() - following.since_s < _BATCH_S:
+            following = next((ticket for ticket in self._waiting if ticket.group == group), following)
+        self._waiting.remove(following)
+        following.turn.set()
 
 
 class Recent(Generic[T]):
-    """Values by text, forgotten after *seconds*; at most *limit* of them."""
+    """Values by text, forgotten after *seconds* where nothing else is said; at most *limit* of them."""
 
     def __init__(self, seconds: float, limit: int = 10_000) -> None:
         self._seconds = seconds
@@ -121,7 +164,7 @@ class Recent(Generic[T]):
             return None
         return value
 
-    def put(self, key: str, value: T) -> None:
+    def put(self, key: str, value: T, seconds: float | None = None) -> None:
         """Remember *value*."""
         now = time.monotonic()
         if len(self._values) >= self._limit:
@@ -130,4 +173,5 @@ class Recent(Generic[T]):
             if now < deadline:
                 break
             self._values.pop(old, None)
-        self._values[key] = (now + self._seconds, value)
+        self._values.pop(key, None)
+        self._values[key] = (now + (self._seconds if seconds is None else seconds), value)

@@ -67,10 +67,16 @@ class ConfigError(ImageFactoryError):
 
 
 class RequestError(ImageFactoryError):
-    """A request that is answered with an error status. ``str(error)`` is the public text."""
+    """A request that is answered with an error status. ``str(error)`` is the public text.
+
+    *lasts_s* is for how many seconds a failed render may be remembered, and *is_of_recipe* says that the
+    source was decoded before it failed: another size of the same picture may do.
+    """
 
     status = 400
     code = "bad_request"
+    lasts_s = 10.0
+    is_of_recipe = False
 
     def again(self) -> Self:
         """The same error without traceback and cause: those keep pictures alive, and grow with each raise."""
@@ -167,6 +173,7 @@ class TimedOut(Unavailable):
     """A render, or the wait for somebody else's, went over ``[render] timeout_s``."""
 
     code = "timed_out"
+    lasts_s = 0.0  # that one had to wait says nothing about the picture
 
 
 class SourceChanged(ImageFactoryError):

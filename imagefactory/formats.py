@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
-
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 
 __all__ = [
     "ALIASES",
@@ -24,7 +20,6 @@ __all__ = [
     "Header",
     "SourceFormat",
     "default_encoding",
-    "negotiate",
 ]
 
 
@@ -109,29 +104,3 @@ def default_encoding(header: Header) -> str:
     """The encoding of a variant when none is asked for: the source's own, or one that every browser shows."""
     own = SOURCE_FORMATS[header.format].encoding
     return own or ("png" if header.has_alpha else "jpeg")
-
-
-# The order settles ties: the smallest files first. The source's own comes before the others of old.
-_MODERN = tuple(name for name in ("avif", "jxl", "webp") if name in ENCODINGS)
-_CLASSIC = ("jpeg", "png", "gif")
-
-
-@lru_cache(maxsize=512)
-def negotiate(accept: str, own: str) -> str:
-    """The encoding for ``encoding=auto``: what *accept* names explicitly with the highest q, else *own*.
-
-    *own* is the source's default encoding. Wildcards are not explicit: every browser sends ``*/*``, and
-    those that can show AVIF or WebP say so by name. A q of 0 refuses (RFC 9110 §12.5.1), and *own* is sent
-    all the same when nothing else is left.
-    """
-    explicit = {
-        media_type.lower(): quality
-        for media_type, quality in parse_accept_header(accept[:2000], MIMEAccept)
-        if "*" not in media_type
-    }
-    best, best_quality = own, 0.0
-    for name in (*_MODERN, own, *_CLASSIC):
-        quality = explicit.get(ENCODINGS[name].media_type, 0.0)
-        if quality > best_quality:
-            best, best_quality = name, quality
-    return best

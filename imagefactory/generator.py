@@ -19,7 +19,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from .config import Config
 from .crowd import Flights, Gate, Recent
@@ -29,15 +31,18 @@ from .errors import (
     RequestError,
     SourceChanged,
     StorageError,
+    TimedOut,
     TooLarge,
     Unavailable,
     Undecodable,
 )
-from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding, negotiate
+from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding
 from .geometry import clamp, snap, turned
 from .jobs import Job, Rendered, Renderer, Stamp
+from .negotiation import negotiate
 from .parameters import Request, compile_presets, parse_request
 from .recipe import Recipe
+from .renderers import slots
 from .sources import Sources
 from .store import Body, Store, open_store
 from .troubles import Troubles
@@ -48,7 +53,6 @@ __all__ = ["Answer", "Generator"]
 _log = logging.getLogger(__name__)
 
 _RACY_NS = 2_000_000_000
-_FAILURE_S = 10.0
 _PROBE_S = 2.0
 
 
@@ -68,7 +72,8 @@ class Answer:
 
     *result* is hit, miss (rendered for this request), coalesced (rendered for another one meanwhile) or
     bypass (right, but not stored). *body* is None for a hit that was not opened yet: ``Generator.open``
-    does it, and a 304 needs none. *is_stable* is false where the source would not hold still.
+    does it, and a 304 needs none. *is_stable* is false where the source would not hold still. *epoch* is
+    that of the store before the look-up, None where the answer may not be remembered.
     """
 
     source: Source
@@ -81,6 +86,7 @@ class Answer:
     variant: Variant | None = None
     body: Body | None = None
     is_stable: bool = True
+    epoch: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -99,21 +105,22 @@ class Generator:
         self._renderer = renderer
         self._clock = clock
         self._salt = hashlib.sha256(config.cache.salt.encode()).hexdigest()[:8] if config.cache.salt else ""
-        self._readings: Flights[Source] = Flights()
+        self._readings: Flights[tuple[Source, bool]] = Flights()
+        self._probings: Flights[Source] = Flights()
         self._makings: Flights[Answer] = Flights()
         self._gate = Gate(
-            config.render.processes if config.render.processes > 0 else _cores(),
+            slots(config.render),
             config.render.queue,
             max(1, config.server.threads - 8),
         )
         # Broken sources by digest and encoding, and files that are no pictures by path: a crowd in front of
         # one does not have it decoded, or hashed, again and again.
-        self._failures: Recent[RequestError] = Recent(_FAILURE_S)
-        self._strangers: Recent[Source] = Recent(_FAILURE_S)
+        self._failures: Recent[RequestError] = Recent(RequestError.lasts_s)
+        self._strangers: Recent[Source] = Recent(RequestError.lasts_s)
         self._settings: dict[str, dict[str, int]] = asdict(config.encodings)
         self._epoch = 0
         self._process = 0
-        self._probed_s = 0.0
+        self._probed_s = 0.0  # when storing was tried last, by a health check or by a miss
 
     # --- the journey
 
@@ -150,6 +157,23 @@ class Generator:
         except StorageError as error:
             self.troubles.note(error)
             return None
+
+    def stream(self, answer: Answer) -> bytes | BinaryIO | None:
+        """As ``open``, but the bytes themselves or an open file: for an answer that was opened before."""
+        if answer.variant is not None:
+            try:
+                return self.store.open(answer.variant)
+            except StorageError as error:
+                self.troubles.note(error)
+                return None
+        try:
+            file, stamp = self.sources.open(answer.source.path)
+        except RequestError:
+            return None
+        if stamp == answer.source.stamp:
+            return file
+        file.close()
+        return None
 
     def _open_original(self, source: Source) -> Body | None:
         file, stamp = self.sources.open(source.path)
@@ -197,53 +221,73 @@ class Generator:
     def source(self, path: str) -> Source:
         """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
 
-        Raises NotFound, TooLarge when it has too many bytes, Unavailable when the disk fails.
+        Raises NotFound, TooLarge when it has too many bytes, Busy, TimedOut, and Unavailable when the disk
+        fails or the source does not hold still.
         """
-        stamp = self.sources.stamp(path)
-        try:
-            known = self.store.source(path) or self._strangers.get(path)
-        except StorageError as error:
-            self.troubles.note(error)
-            known = self._strangers.get(path)
-        if known is not None and known.stamp == stamp and not known.is_racy:
-            return known
-        source, _ = self._readings.run(
-            (path, stamp), lambda: self._read_source(path, known), self.config.render.timeout_s
-        )
-        return source
-
-    def _read_source(self, path: str, known: Source | None) -> Source:
-        """Hash the source at *path*, and read its header unless the bytes are the *known* ones."""
         for _ in range(3):
-            now_ns = int(self._clock() * 1e9)
+            stamp = self.sources.stamp(path)
             try:
-                digest, stamp = self.sources.digest(path)
-                if known is not None and known.digest == digest:
-                    header, problem = known.header, known.problem
-                else:
-                    header, problem = self._probe(path)
-                    if self.sources.stamp(path) != stamp:
-                        continue
+                known = self.store.source(path) or self._strangers.get(path)
+            except StorageError as error:
+                self.troubles.note(error)
+                known = self._strangers.get(path)
+            if known is not None and known.stamp == stamp and not known.is_racy:
+                return known
+            timeout_s = self.config.render.timeout_s
+            try:
+                work = partial(self._read, path, known)
+                (source, is_complete), _ = self._readings.run((path, stamp), work, timeout_s)
+                if is_complete:
+                    return source
+                with self._gate.enter():
+                    probe = partial(self._read_header, source)
+                    return self._probings.run((path, source.digest), probe, timeout_s)[0]
             except SourceChanged:
                 continue
-            break
-        else:
-            raise Unavailable("the picture is being written at the moment", retry_after_s=1)
-        is_racy = now_ns - stamp.ctime_ns < _RACY_NS
-        source = Source(path, stamp, digest, header, is_racy, problem)
-        if header is None:
+        raise Unavailable("the picture is being written at the moment", retry_after_s=1)
+
+    def _read(self, path: str, known: Source | None) -> tuple[Source, bool]:
+        """The source at *path*, hashed; and whether that is all, as the bytes are the *known* ones. Else its
+        header is to be read."""
+        now_ns = int(self._clock() * 1e9)
+        digest, stamp = self.sources.digest(path)
+        source = Source(path, stamp, digest, None, now_ns - stamp.ctime_ns < _RACY_NS)
+        if known is None or known.digest != digest:
+            return source, False
+        source = replace(source, header=known.header, problem=known.problem)
+        self._learn(source, known)
+        return source, True
+
+    def _read_header(self, source: Source) -> Source:
+        """Have the header of *source* read. Raises SourceChanged when that may be of other bytes."""
+        header, problem = self._probe(source.path, source.digest)
+        if self.sources.stamp(source.path) != source.stamp:
+            raise SourceChanged
+        source = replace(source, header=header, problem=problem)
+        self._learn(source, None)
+        return source
+
+    def _learn(self, source: Source, known: Source | None) -> None:
+        if source.header is None:
             # Not in the index: another Pillow, or an extra, may read it tomorrow.
-            self._strangers.put(path, source)
+            self._strangers.put(source.path, source)
         elif source != known:
             try:
                 self.store.put_source(source)
             except StorageError as error:
                 self.troubles.note(error)
-        return source
 
-    def _probe(self, path: str) -> tuple[Header | None, str]:
+    def _probe(self, path: str, digest: str) -> tuple[Header | None, str]:
+        failure = self._failures.get(f"probe {digest}")
+        if failure is not None:
+            raise failure.again()
         try:
-            return self._renderer.probe(self.sources.locate(path)), ""
+            with self._gate.render(self.config.render.timeout_s):
+                try:
+                    return self._renderer.probe(self.sources.locate(path)), ""
+                except TimedOut as error:
+                    self._remember(f"probe {digest}", error)
+                    raise
         except Undecodable as error:
             return None, error.reason
         except TooLarge as error:
@@ -296,7 +340,7 @@ class Generator:
         except StorageError as error:
             self.troubles.note(error)
             return None
-        return _answer(source, wanted, variant) if variant else None
+        return replace(_answer(source, wanted, variant), epoch=epoch) if variant else None
 
     def make(self, source: Source, wanted: Wanted) -> Answer:
         """The variant, rendered once for all who ask for it at this moment, here and in other processes.
@@ -304,7 +348,7 @@ class Generator:
         Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
         what it was: then begin again.
         """
-        failure = self._failures.get(_cause(wanted))
+        failure = self._failures.get(_cause(wanted)) or self._failures.get(wanted.key.text())
         if failure is not None:
             raise failure.again()
         with self._gate.enter():
@@ -329,14 +373,13 @@ class Generator:
 
     def _render(self, source: Source, wanted: Wanted) -> Answer:
         epoch = self.store.epoch()
-        with self._gate.render(self.config.render.timeout_s):
-            if not self.troubles.is_paused():
-                try:
-                    return self._render_and_keep(source, wanted, epoch)
-                except StorageError as error:
-                    self.troubles.note(error)
-            rendered = self._run(source, wanted, None)
-            return _unstored_answer(source, wanted, rendered, rendered.body or b"")
+        if not self.troubles.is_paused():
+            try:
+                return self._render_and_keep(source, wanted, epoch)
+            except StorageError as error:
+                self.troubles.note(error)
+        rendered = self._run(source, wanted, None)
+        return _unstored_answer(source, wanted, rendered, rendered.body or b"")
 
     def _render_and_keep(self, source: Source, wanted: Wanted, epoch: int) -> Answer:
         """Render into the cache, and answer from it. Raises StorageError when no file can be written."""
@@ -347,6 +390,7 @@ class Generator:
                 variant = self.store.keep(wanted.key, rendered, temp)
                 body = self.store.body(variant)
                 self.troubles.clear()
+                self._probed_s = self._clock()
             except StorageError as error:
                 self.troubles.note(error)
                 body = None
@@ -362,6 +406,7 @@ class Generator:
             _answer(source, wanted, variant),
             body=body,
             result="miss",
+            epoch=epoch,
             seconds={**rendered.seconds, "store": time.perf_counter() - began},
         )
 
@@ -380,14 +425,22 @@ class Generator:
         )
 
     def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:
-        """Render *wanted*, sure that the decoder saw the bytes that *source* says."""
+        """Render *wanted* when it is its turn, sure that the decoder saw the bytes that *source* says.
+
+        The slot is free again before the result is stored: while one waits for the disk another renders.
+        """
+        began = time.perf_counter()
         try:
-            rendered = self._renderer.render(self._job(source, wanted, target))
-        except (Undecodable, TooLarge) as error:
+            with self._gate.render(self.config.render.timeout_s, source.digest):
+                waited_s = time.perf_counter() - began
+                rendered = self._renderer.render(self._job(source, wanted, target))
+                rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
+        except (Undecodable, TooLarge, TimedOut) as error:
             if self._has_changed(source):
                 raise SourceChanged from error
             if not isinstance(error.__cause__, MemoryError):
-                self._failures.put(_cause(wanted), error.again())
+                cause = wanted.key.text() if error.is_of_recipe else _cause(wanted)
+                self._remember(cause, error)
             raise
         except OSError as error:
             if target is not None:
@@ -399,6 +452,10 @@ class Generator:
         if source.is_racy and self._has_changed(source):
             raise SourceChanged
         return rendered
+
+    def _remember(self, cause: str, error: RequestError) -> None:
+        if error.lasts_s:
+            self._failures.put(cause, error.again(), error.lasts_s)
 
     def _has_changed(self, source: Source) -> bool:
         try:
@@ -440,17 +497,13 @@ class Generator:
         stem, _, suffix = source.path.rpartition("/")[2].rpartition(".")
         if not stem:  # a name without a suffix
             suffix = ENCODINGS[default_encoding(source.header)].suffix
-        return Answer(source, f'"{source.digest[:32]}"', source.stamp.size, media_type, suffix)
+        etag, epoch = f'"{source.digest[:32]}"', self.store.epoch()
+        return Answer(source, etag, source.stamp.size, media_type, suffix, epoch=epoch)
 
 
 def _cause(wanted: Wanted) -> str:
     """What a failure depends on: a source with broken late frames still makes a still picture."""
     return f"{wanted.key.digest} {wanted.key.encoding} {wanted.recipe.anim}"
-
-
-def _cores() -> int:
-    """How many cores this process may use; macOS only tells how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _answer(source: Source, wanted: Wanted, variant: Variant) -> Answer:

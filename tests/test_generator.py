@@ -307,7 +307,7 @@ def test_too_many_requests_are_sent_away_at_once(generate: Generate, renderer: C
     renderer.before = lambda job: go.wait(10)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(ask, generator, scalex=50), pool.submit(ask, generator, scalex=51)]
-        while generator._gate._waiting < 1:
+        while len(generator._gate._waiting) < 1:
             time.sleep(0.01)
         with pytest.raises(Busy, match="too many pictures are waiting to be made") as caught:
             ask(generator, scalex=52)
@@ -422,7 +422,7 @@ def test_memory_mode_is_bounded(generate: Generate, renderer: Counting) -> None:
         ask(generator, scalex=width)
     assert ask(generator, scalex=149).result == "hit"
     assert ask(generator, scalex=50).result == "miss"
-    assert generator.store._bytes <= 20_000  # type: ignore[attr-defined]
+    assert generator.store._variants.bytes <= 20_000  # type: ignore[attr-defined]
 
 
 def test_a_full_cache_is_a_bypass(generate: Generate) -> None:

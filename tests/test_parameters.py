@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.errors import BadParameter, ConfigError
-from imagefactory.formats import ENCODINGS, Header, default_encoding, negotiate
+from imagefactory.formats import ENCODINGS, Header, default_encoding
+from imagefactory.negotiation import negotiate
 from imagefactory.parameters import NAMES, Request, compile_presets, parse_request
 
 

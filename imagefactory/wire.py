@@ -1,0 +1,156 @@
+"""What a server and its render workers say to each other, over a socket between two processes.
+
+A message is its length in four bytes, then a JSON object, then as many raw bytes as its ``"body"`` says. JSON
+and not pickle: the worker decodes bytes of strangers, and must not be able to run code in the server.
+Used by ``pool`` (the server's side) and ``worker``.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
+from .formats import Header
+from .jobs import Job, Rendered, Stamp
+from .recipe import parse
+
+__all__ = [
+    "Message",
+    "error_from",
+    "error_message",
+    "header_from",
+    "header_message",
+    "job_from",
+    "job_message",
+    "receive",
+    "rendered_from",
+    "rendered_message",
+    "send",
+]
+
+Message = dict[str, Any]
+_LENGTH = struct.Struct(">I")
+_MAX_MESSAGE = 2**20
+
+
+def send(channel: socket.socket, message: Message, body: bytes = b"") -> None:
+    """Send *message* with *body* behind it. Raises OSError when nobody listens any more."""
+    text = json.dumps({**message, "body": len(body)} if body else message).encode()
+    channel.sendall(_LENGTH.pack(len(text)) + text + body)
+
+
+def receive(channel: socket.socket) -> tuple[Message, bytes]:
+    """The next message and its body. Raises EOFError when the other side is gone, TimeoutError when the
+    channel's own time-out passes before the message is complete, OSError for what is no message."""
+    (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size))
+    if length > _MAX_MESSAGE:
+        raise OSError(f"a message of {length} bytes")
+    try:
+        message = json.loads(_read(channel, length))
+        size = message.get("body", 0)
+        if size < 0:
+            raise ValueError
+        return message, _read(channel, size)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise OSError("this is no message") from error
+
+
+def _read(channel: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        chunk = channel.recv(min(length - len(data), 2**20))
+        if not chunk:
+            raise EOFError
+        data += chunk
+    return bytes(data)
+
+
+# --- values as messages, and back ---------------------------------------------------------------------------
+
+
+def job_message(job: Job) -> Message:
+    """*job* as a message."""
+    return {
+        "source": str(job.source),
+        "stamp": job.stamp,
+        "recipe": job.recipe.text(),
+        "encoding": job.encoding,
+        "target": None if job.target is None else str(job.target),
+        "max_pixels": job.max_pixels,
+        "max_side": job.max_side,
+        "effort": dict(job.effort),
+    }
+
+
+def job_from(message: Mapping[str, Any]) -> Job:
+    """The job in *message*."""
+    return Job(
+        Path(message["source"]),
+        Stamp(*message["stamp"]),
+        parse(message["recipe"]),
+        message["encoding"],
+        None if message["target"] is None else Path(message["target"]),
+        message["max_pixels"],
+        message["max_side"],
+        message["effort"],
+    )
+
+
+def rendered_message(rendered: Rendered) -> tuple[Message, bytes]:
+    """*rendered* as a message and its body."""
+    facts = asdict(replace(rendered, body=None))
+    return {"is": "rendered", "has_body": rendered.body is not None, **facts, "body": 0}, rendered.body or b""
+
+
+def rendered_from(message: Mapping[str, Any], body: bytes) -> Rendered:
+    """What was rendered, as *message* and *body* say."""
+    seconds = {str(name): float(value) for name, value in message["seconds"].items()}
+    has_body = bool(message["has_body"])
+    return Rendered(int(message["width"]), int(message["height"]), body if has_body else None, seconds)
+
+
+def header_message(header: Header | None) -> Message:
+    """*header* as a message."""
+    return {"is": "header", "header": header and asdict(header)}
+
+
+def header_from(message: Mapping[str, Any]) -> Header | None:
+    """The header in *message*."""
+    return Header(**message["header"]) if message["header"] else None
+
+
+def error_message(error: Exception) -> Message:
+    """*error* as a message: one of ours that a renderer may raise, or an OSError."""
+    if isinstance(error, TooLarge):
+        arguments: list[Any] = [error.what, error.size, error.limit]
+    elif isinstance(error, Undecodable):
+        arguments = [error.reason]
+    elif isinstance(error, OSError):
+        arguments = [error.errno, error.strerror]
+    else:
+        arguments = [str(error)]
+    name = "OSError" if isinstance(error, OSError) else type(error).__name__
+    return {"is": "error", "name": name, "arguments": arguments}
+
+
+def error_from(message: Mapping[str, Any]) -> ImageFactoryError | OSError:
+    """The error in *message*, to be raised; what is none of the known ones is a picture that can't be
+    decoded."""
+    arguments = message["arguments"]
+    match message["name"]:
+        case "TooLarge":
+            return TooLarge(str(arguments[0]), int(arguments[1]), int(arguments[2]))
+        case "SourceChanged":
+            return SourceChanged(str(arguments[0]))
+        case "OSError":
+            return OSError(*arguments)
+        case "Undecodable":
+            return Undecodable(str(arguments[0]))
+        case _:
+            return Undecodable("the decoder failed on it")

@@ -1,0 +1,112 @@
+"""A render worker: the process in which pictures are decoded and encoded, one at a time.
+
+Started by ``pool``; its standard input is the socket over which it gets jobs. It ends when that is closed,
+be it because its server was killed. What it does to itself before the first job, and before each one:
+
+- a lower priority than the server's (nice 10), and the first choice of the kernel's out-of-memory killer;
+- a bound for its address space, and none of the terminal's signals;
+- a budget of processor time (SIGXCPU) and of wall time (SIGALRM) for each job, after which the kernel ends
+  it, also when its server is gone and C code keeps the interpreter from running.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import wire
+from .errors import ImageFactoryError, Undecodable
+from .jobs import Job, Rendered
+
+__all__ = ["main"]
+
+_NICE = 10
+_IDLE_S = 3.0
+
+
+def main() -> None:
+    """Do jobs until the socket on standard input is closed. Arguments: bytes of address space (0 for no
+    bound), seconds of processor time a job, seconds of wall time a job."""
+    memory_bytes, cpu_s, wall_s = (int(argument) for argument in sys.argv[1:4])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _bow(memory_bytes)
+    from .render import Workbench, probe, use_one_thread
+
+    use_one_thread()
+    with socket.socket(fileno=0) as channel, suppress(OSError, EOFError):
+        bench = Workbench()
+        wire.send(channel, {"is": "ready"})
+        while True:
+            # What the bench remembers is for jobs that come at once: an idle worker holds no pictures.
+            if not select.select([channel], [], [], _IDLE_S)[0]:
+                bench.clear()
+                _give_back()
+            task, _ = wire.receive(channel)
+            _limit_time(cpu_s, wall_s)
+            wire.send(channel, {"is": "begun"})
+            message, body = _do(task, bench, probe, channel)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            wire.send(channel, message, body)
+
+
+def _do(
+    task: Mapping[str, Any], bench: Any, probe: Any, channel: socket.socket
+) -> tuple[wire.Message, bytes]:
+    try:
+        if "probe" in task:
+            return wire.header_message(probe(Path(task["probe"]))), b""
+        job = wire.job_from(task)
+        return wire.rendered_message(_render(bench, job, lambda: wire.send(channel, {"is": "decoded"})))
+    except (ImageFactoryError, OSError, MemoryError) as error:
+        bench.clear()
+        return wire.error_message(error), b""
+
+
+def _render(bench: Any, job: Job, tell: Callable[[], None]) -> Rendered:
+    try:
+        return bench.render(job, tell)  # type: ignore[no-any-return]
+    except Undecodable as error:
+        if not isinstance(error.__cause__, MemoryError):
+            raise
+    bench.clear()  # what it remembers of the source counts against the bound too
+    return bench.render(job, tell)  # type: ignore[no-any-return]
+
+
+def _give_back() -> None:
+    """Give the memory that was freed to the kernel, where that is not done by itself (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _bow(memory_bytes: int) -> None:
+    """Take the place of one that may be stopped, slowed and killed, where the system lets us."""
+    with suppress(OSError):
+        os.nice(_NICE)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if memory_bytes:
+        with suppress(OSError, ValueError):  # macOS knows the limit and does not keep it
+            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _limit_time(cpu_s: int, wall_s: int) -> None:
+    """From now on: *cpu_s* more seconds of processor time, *wall_s* of wall time, then the kernel ends us."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = int(usage.ru_utime + usage.ru_stime) + cpu_s + 1
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard)
+    )
+    signal.setitimer(signal.ITIMER_REAL, wall_s)
