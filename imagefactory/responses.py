@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import BinaryIO
 from urllib.parse import quote
 
 from werkzeug.datastructures import Headers
@@ -20,9 +21,21 @@ from .config import Http
 from .errors import MethodNotAllowed, RequestError, Unavailable
 from .generator import Answer
 from .parameters import Request
+from .store import Body
 
-__all__ = ["METHODS", "Reply", "error_reply", "options_reply", "picture_reply"]
+__all__ = [
+    "CHUNK",
+    "METHODS",
+    "FilePart",
+    "Reply",
+    "accelerated",
+    "error_reply",
+    "may_accelerate",
+    "options_reply",
+    "picture_reply",
+]
 
+CHUNK = 64 * 1024
 METHODS = ("GET", "HEAD", "OPTIONS")
 # An original may be anything that a browser would run as a page, were it not told otherwise.
 _CSP = "default-src 'none'; sandbox"
@@ -77,6 +90,43 @@ def picture_reply(
     if verdict.status == 206:
         headers.append(("Content-Range", content_range(verdict, answer.bytes)))
     return Reply(verdict.status, headers, start, stop)
+
+
+def may_accelerate(reply: Reply, environ: Mapping[str, object], http: Http) -> bool:
+    """Whether the web server in front may send the body of *reply*.
+
+    Not where it would judge the request again by the date of its file, and refuse what we have allowed.
+    """
+    is_judged = "HTTP_IF_MATCH" in environ or "HTTP_IF_UNMODIFIED_SINCE" in environ
+    return http.accel != "off" and reply.status == 200 and not is_judged
+
+
+def accelerated(reply: Reply, body: Body, http: Http) -> Reply:
+    """*reply* without its body, which the web server in front sends from the file that a header names."""
+    headers = [(name, value) for name, value in reply.headers if name != "Content-Length"]
+    if http.accel == "x-accel-redirect":
+        headers.append(("X-Accel-Redirect", f"{http.accel_prefix}{body.name}"))
+    else:
+        headers.append(("X-Sendfile", str(body.root / body.name)))
+    return Reply(reply.status, headers)
+
+
+class FilePart:
+    """The bytes of *file* from *start* up to *stop*, to be iterated over once, and closed."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file = file
+        self._left = stop - start
+        file.seek(start)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self._file.read(min(CHUNK, self._left)):
+            self._left -= len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        """Close the file; a server does so also when its client went away."""
+        self._file.close()
 
 
 def error_reply(error: RequestError, is_auto: bool, http: Http) -> Reply:

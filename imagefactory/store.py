@@ -21,6 +21,7 @@ from .config import Config
 from .errors import StorageError, TimedOut
 from .index import Index
 from .jobs import Rendered
+from .memo import Memo
 from .objects import Objects, Temp
 from .variants import Key, Source, Variant
 
@@ -55,6 +56,9 @@ class Store(Protocol):
 
     def body(self, variant: Variant) -> Body | None:
         """The bytes of *variant*; None if they are gone, or not what was stored."""
+
+    def open(self, variant: Variant) -> bytes | BinaryIO | None:
+        """The bytes of *variant*, or a file with them that is open at its start; None as for ``body``."""
 
     def temp(self) -> AbstractContextManager[Temp | None]:
         """A context manager that gives a file to render into, or None to render into memory."""
@@ -101,6 +105,7 @@ class DiskStore:
         self.index = Index(root / "index", root / "locks" / "index", root / "tmp" / "damaged-index")
         self.objects = Objects(root)
         self.claims = Claims(root / "locks" / "claims")
+        self._epoch_path = str(root / "epoch")  # asked for at each hit
 
     def source(self, path: str) -> Source | None:
         return self.index.source(path)
@@ -115,6 +120,9 @@ class DiskStore:
         if not self.objects.is_sound(variant):
             return None
         return Body(root=self.objects.root, name=self.objects.name(variant.key, variant.body))
+
+    def open(self, variant: Variant) -> BinaryIO | None:
+        return self.objects.open(variant)
 
     @contextmanager
     def temp(self) -> Iterator[Temp | None]:
@@ -151,7 +159,7 @@ class DiskStore:
 
     def epoch(self) -> int:
         try:
-            return (self.root / "epoch").stat().st_mtime_ns
+            return os.stat(self._epoch_path).st_mtime_ns  # noqa: PTH116
         except OSError:
             return 0
 
@@ -194,8 +202,7 @@ class DiskStore:
 class MemoryStore:
     """A memo of at most *max_bytes* of bodies in this process; nothing is written anywhere.
 
-    Look-ups take no lock. When it is full the oldest go first, except those that were used since they were
-    last looked at (the CLOCK algorithm). Rows of sources are bounded in number.
+    Look-ups take no lock. Rows of sources are bounded in number.
     """
 
     _max_sources = 100_000
@@ -203,10 +210,7 @@ class MemoryStore:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._sources: dict[str, Source] = {}
-        self._variants: dict[Key, tuple[Variant, bytes]] = {}
-        self._order: dict[Key, None] = {}
-        self._used: set[Key] = set()
-        self._bytes = 0
+        self._variants: Memo[Key, tuple[Variant, bytes]] = Memo(max_bytes)
         self._lock = threading.Lock()
 
     def source(self, path: str) -> Source | None:
@@ -220,14 +224,15 @@ class MemoryStore:
 
     def find(self, key: Key) -> Variant | None:
         entry = self._variants.get(key)
-        if entry is None:
-            return None
-        self._used.add(key)
-        return entry[0]
+        return entry and entry[0]
 
     def body(self, variant: Variant) -> Body | None:
+        data = self.open(variant)
+        return None if data is None else Body(data)
+
+    def open(self, variant: Variant) -> bytes | None:
         entry = self._variants.get(variant.key)
-        return Body(entry[1]) if entry is not None and entry[0] == variant else None
+        return entry[1] if entry is not None and entry[0] == variant else None
 
     @contextmanager
     def temp(self) -> Iterator[Temp | None]:
@@ -238,33 +243,11 @@ class MemoryStore:
         data = rendered.body or b""
         digest = hashlib.sha256(data).hexdigest()
         variant = Variant(key, digest, len(data), rendered.width, rendered.height)
-        if len(data) + _ENTRY_BYTES > self.max_bytes:
-            return variant
-        with self._lock:
-            self._drop(key)
-            while self._bytes + len(data) + _ENTRY_BYTES > self.max_bytes and self._order:
-                oldest = next(iter(self._order))
-                if oldest in self._used:
-                    self._used.discard(oldest)
-                    del self._order[oldest]
-                    self._order[oldest] = None
-                else:
-                    self._drop(oldest)
-            self._variants[key] = (variant, data)
-            self._order[key] = None
-            self._bytes += len(data) + _ENTRY_BYTES
+        self._variants.put(key, (variant, data), len(data) + _ENTRY_BYTES)
         return variant
 
-    def _drop(self, key: Key) -> None:
-        entry = self._variants.pop(key, None)
-        if entry is not None:
-            self._bytes -= entry[0].bytes + _ENTRY_BYTES
-            self._used.discard(key)
-            self._order.pop(key, None)
-
     def remove(self, variant: Variant) -> None:
-        with self._lock:
-            self._drop(variant.key)
+        self._variants.drop(variant.key)
 
     @contextmanager
     def claim(self, key: Key, timeout_s: float) -> Iterator[bool]:

@@ -12,31 +12,51 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
-from flask import Blueprint, Flask, Response, abort, render_template, request, send_from_directory
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    render_template,
+    request,
+    send_from_directory,
+)
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotFound as FlaskNotFound
+from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter
 from werkzeug.wsgi import wrap_file
 
 from . import config as configs
 from .config import Config
-from .errors import ConfigError, MethodNotAllowed, RequestError, Unavailable
+from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unavailable
+from .fastpath import FastPath
 from .formats import PICTURE_SUFFIXES
-from .generator import Generator
+from .generator import Answer, Generator
 from .jobs import Renderer
-from .parameters import has_auto
-from .renderers import InThread
-from .responses import METHODS, Reply, error_reply, options_reply, picture_reply
+from .parameters import Request, has_auto
+from .renderers import open_renderer
+from .responses import (
+    CHUNK,
+    METHODS,
+    FilePart,
+    Reply,
+    accelerated,
+    error_reply,
+    may_accelerate,
+    options_reply,
+    picture_reply,
+)
 from .store import Body
 
 __all__ = ["ImageFactory", "create_app"]
 
 _log = logging.getLogger(__name__)
 _NAME = "imagefactory"
-_CHUNK = 64 * 1024
 _PAGE = 60
 
 
@@ -57,6 +77,8 @@ class ImageFactory:
 
     config: Config
     generator: Generator
+    fastpath: FastPath | None = None
+    _app: Flask
 
     def __init__(
         self,
@@ -77,9 +99,15 @@ class ImageFactory:
             raise ConfigError(_NAME, "this app has an ImageFactory already; one serves several prefixes")
         state = self if not hasattr(self, "generator") else ImageFactory()
         state.config = _read_config(app, self._config, self._url_prefix)
-        state.generator = Generator(state.config, self._renderer or InThread())
+        state.generator = Generator(state.config, self._renderer or open_renderer(state.config.render))
         app.extensions[_NAME] = state
         app.register_blueprint(state._blueprint())
+        if _is_bare(app):
+            state._app = app
+            state.fastpath = FastPath(app.wsgi_app, state.generator)
+            app.wsgi_app = state.fastpath  # type: ignore[method-assign]  # Flask's own way to add middleware
+        else:
+            _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
 
     def _blueprint(self) -> Blueprint:
         blueprint = Blueprint(_NAME, __name__, template_folder="templates")
@@ -101,10 +129,10 @@ class ImageFactory:
 
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
-        http = self.config.http
-        pairs = list(request.args.items(multi=True))
-        is_auto = has_auto(pairs, self.generator.presets)
+        http, is_auto = self.config.http, False
         try:
+            pairs = _pairs()
+            is_auto = has_auto(pairs, self.generator.presets)
             if request.method == "OPTIONS":
                 return _textual(options_reply(is_auto, http))
             if request.method not in METHODS:
@@ -117,14 +145,17 @@ class ImageFactory:
                 )
                 reply = picture_reply(answer, wanted, request.environ, http, self.generator.now_s())
                 if not reply.has_body or request.method == "HEAD":
+                    self._remember(wanted, answer)
                     return _textual(reply)
                 body = self.generator.open(answer)
                 if body is None:
                     continue
                 try:
-                    return self._send(reply, body, answer.bytes)
+                    response = self._send(reply, body, answer.bytes)
                 except (FlaskNotFound, FileNotFoundError):
                     continue  # removed between the look and the open
+                self._remember(wanted, answer)
+                return response
             raise Unavailable("the picture changes all the time", retry_after_s=1)
         except RequestError as error:
             return _textual(error_reply(error, is_auto, http))
@@ -135,16 +166,33 @@ class ImageFactory:
         is_whole = (reply.start, reply.stop) == (0, length)
         if body.file is not None:
             if is_whole:
-                wrapped = wrap_file(request.environ, body.file, _CHUNK)
+                wrapped = wrap_file(request.environ, body.file, CHUNK)
                 return _headed(Response(wrapped, direct_passthrough=True), reply)
-            return _headed(Response(_part(body.file, reply.start, reply.stop)), reply)
-        accel = self.config.http.accel
-        if is_whole and accel != "off":
-            return _accelerated(reply, body, accel, self.config.http.accel_prefix)
+            return _headed(Response(FilePart(body.file, reply.start, reply.stop)), reply)
+        if may_accelerate(reply, request.environ, self.config.http):
+            return _headed(Response(), accelerated(reply, body, self.config.http))
         if is_whole:
             # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
             return _headed(send_from_directory(body.root, body.name, conditional=False, etag=False), reply)
-        return _headed(Response(_part((body.root / body.name).open("rb"), reply.start, reply.stop)), reply)
+        file = (body.root / body.name).open("rb")
+        return _headed(Response(FilePart(file, reply.start, reply.stop)), reply)
+
+    def _remember(self, wanted: Request, answer: Answer) -> None:
+        """Let the fast path give this answer again, unless the host has put something before its views."""
+        is_ours = (
+            current_app.view_functions.get(f"{_NAME}.picture") == self.picture
+        )  # with no guard around it
+        if self.fastpath is not None and is_ours and not _has_hooks(self._app):
+            self.fastpath.remember(request.environ, wanted, answer)
+
+
+def _pairs() -> list[tuple[str, str]]:
+    """The names and values of the query. Raises BadParameter where it is no text."""
+    try:
+        return list(request.args.items(multi=True))
+    except UnicodeDecodeError:
+        problem = "the query has bytes that are not UTF-8; write what is not ASCII as UTF-8, percent-encoded"
+        raise BadParameter("", problem) from None
 
 
 def _read_config(
@@ -189,26 +237,41 @@ def _textual(reply: Reply) -> Response:
     return _headed(Response(b"" if request.method == "HEAD" else reply.text), reply)
 
 
-def _part(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    with file:
-        file.seek(start)
-        left = stop - start
-        while left > 0:
-            chunk = file.read(min(_CHUNK, left))
-            if not chunk:
-                break
-            left -= len(chunk)
-            yield chunk
+# --- the fast path ----------------------------------------------------------------------------------------
 
 
-def _accelerated(reply: Reply, body: Body, accel: str, prefix: str) -> Response:
-    """A reply whose body is sent by the web server in front, from the file that a header names."""
-    headers = [(name, value) for name, value in reply.headers if name != "Content-Length"]
-    if accel == "x-accel-redirect":
-        headers.append(("X-Accel-Redirect", f"{prefix}{body.name}"))
-    else:
-        headers.append(("X-Sendfile", str(body.root / body.name)))
-    return _headed(Response(), Reply(reply.status, headers))
+# What of a Flask app every request goes through.
+_STEPS = (
+    "request_context",
+    "create_url_adapter",
+    "full_dispatch_request",
+    "preprocess_request",
+    "dispatch_request",
+    "make_response",
+    "finalize_request",
+    "process_response",
+)
+
+
+def _is_bare(app: Flask) -> bool:
+    """Whether nothing lies before the view that a fast path around all of it would pass by: no login, no
+    rewriting, in a middleware or in a class made of Flask. Werkzeug's ProxyFix does neither."""
+    inner: object = app.wsgi_app
+    while type(inner) is ProxyFix:
+        inner = inner.app
+    is_flasks = all(getattr(type(app), step) is getattr(Flask, step) for step in _STEPS)
+    return is_flasks and getattr(inner, "__func__", None) is Flask.wsgi_app
+
+
+def _has_hooks(app: Flask) -> bool:
+    """Whether the host has a say in each request: code before or after it that may ask for a login or set
+    headers, hosts that are not to be answered. Flask takes no more such code after its first request."""
+    has_hosts = app.url_map.host_matching or app.subdomain_matching or app.config.get("TRUSTED_HOSTS")
+    return bool(has_hosts) or any(
+        functions.get(name)
+        for functions in (app.before_request_funcs, app.after_request_funcs, app.url_value_preprocessors)
+        for name in (None, _NAME)
+    )
 
 
 # --- the stand-alone server -------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import quarters
-from serving import eventually, serving, write_config
+from serving import eventually, is_able_to_trace, serving, write_config
 
 _STATS = {"stat", "lstat", "newfstatat", "statx"}
 _WRITES = {
@@ -25,16 +23,7 @@ _LOCKS = {"flock", "fcntl"}
 TARGET = "/picture/tom.jpg?scalex=100"
 
 
-def _is_able_to_trace() -> bool:
-    strace = shutil.which("strace")
-    return (
-        bool(strace) and subprocess.run([str(strace), "-o", "/dev/null", "true"], check=False).returncode == 0
-    )
-
-
-pytestmark = pytest.mark.skipif(
-    not _is_able_to_trace(), reason="there is no strace here, or it may not trace"
-)
+pytestmark = pytest.mark.skipif(not is_able_to_trace(), reason="there is no strace here, or it may not trace")
 
 
 @dataclass(frozen=True)
@@ -101,8 +90,17 @@ def miss(places: tuple[Path, Path, Path]) -> list[Call]:
 @pytest.fixture(scope="module")
 def hit(places: tuple[Path, Path, Path], miss: list[Call]) -> list[Call]:
     """The calls of the second hit in a process that did nothing else; the first opens the database."""
-    results, lines = trace(places[0], [TARGET, "/-/begin", TARGET, "/-/end"])
+    # By another URL for the same variant: the fast path does not know it.
+    results, lines = trace(places[0], [TARGET, "/-/begin", f"{TARGET}&other=1", "/-/end"])
     assert (results[0], results[2]) == ("hit", "hit")
+    return calls_between(lines, "/-/begin", "/-/end")
+
+
+@pytest.fixture(scope="module")
+def fast_hit(places: tuple[Path, Path, Path], miss: list[Call]) -> list[Call]:
+    """The calls of a hit on the fast path, which has the body in its memory."""
+    results, lines = trace(places[0], [TARGET, TARGET, "/-/begin", TARGET, "/-/end"])
+    assert (results[1], results[3]) == ("hit", "hit")
     return calls_between(lines, "/-/begin", "/-/end")
 
 
@@ -178,3 +176,13 @@ def test_a_hit_costs_one_stat_of_the_source_and_one_of_the_epoch(
     assert [call.name in _STATS for call in on_source] == [True], on_source
     on_epoch = [call for call in hit if call.is_on(cache / "epoch")]
     assert [call.name in _STATS for call in on_epoch] == [True], on_epoch
+
+
+def test_a_hit_on_the_fast_path_is_these_two_stats_and_nothing_else(
+    places: tuple[Path, Path, Path], fast_hit: list[Call]
+) -> None:
+    _, pictures, cache = places
+    on_disk = [call for call in fast_hit if call.is_on(pictures) or call.is_on(cache)]
+    assert [call.name in _STATS for call in on_disk] == [True, True], on_disk
+    assert on_disk[0].is_on(pictures / "tom.jpg")
+    assert on_disk[1].is_on(cache / "epoch")
