@@ -6,9 +6,7 @@ Results go to stdout, messages to stderr. Exit 0: done, 1: finished with failure
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +16,9 @@ from . import config as configs
 from .config import Config
 from .errors import ConfigError
 from .parameters import compile_presets
-from .servers import serve as serve_app
+from .servers import SERVERS, log_to_stderr
+from .servers import serve as start_server
 from .version import __version__
-from .views import create_app
 
 __all__ = ["main"]
 
@@ -49,14 +47,24 @@ def main(context: click.Context, file: Path | None) -> None:
 
 
 @main.command()
-@click.option("--server", type=click.Choice(["waitress"]), default="waitress", help="The WSGI server.")
+@click.option("--server", type=click.Choice(SERVERS), default="waitress", help="The WSGI server.")
 @click.option("--host", metavar="NAME", help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.")
-@click.option("--threads", type=click.IntRange(1, 10000), help="Requests answered at the same time.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Processes; as many as cores, but one for waitress."
+)
+@click.option("--threads", type=click.IntRange(1, 10000), help="Requests answered at once by each process.")
 @click.pass_obj
-def serve(file: Path | None, server: str, host: str | None, port: int | None, threads: int | None) -> None:
+def serve(
+    file: Path | None,
+    server: str,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    threads: int | None,
+) -> None:
     """Serve the pictures until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     config = _load(file)
     settings = replace(
         config.server,
@@ -67,18 +75,16 @@ def serve(file: Path | None, server: str, host: str | None, port: int | None, th
     config = replace(config, server=settings)
     if not config.paths.pictures.is_dir():
         raise _Failure(f"paths.pictures: there is no folder {config.paths.pictures}", 2)
-    try:
-        app = create_app(config)
-    except ConfigError as error:
-        raise _Failure(str(error), 2) from error
 
     def tell(url: str) -> None:
         click.echo(f"imagefactory {__version__} serves {config.paths.pictures} at {url}", err=True)
 
     try:
-        serve_app(app, settings, config.limits.max_source_bytes, tell)
-    except (OSError, ValueError) as error:  # waitress says ValueError for a host that it can't find
-        reason = getattr(error, "strerror", None) or error
+        start_server(server, config, workers, tell)
+    except ConfigError as error:
+        raise _Failure(str(error), 2) from error
+    except OSError as error:
+        reason = error.strerror or error
         raise _Failure(f"{settings.host}:{settings.port}: {reason}", 1) from error
 
 

@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +26,17 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Client", "Reply", "Server", "eventually", "is_right", "left_in_tmp", "serving", "write_config"]
+__all__ = [
+    "Client",
+    "Reply",
+    "Server",
+    "eventually",
+    "is_able_to_trace",
+    "is_right",
+    "left_in_tmp",
+    "serving",
+    "write_config",
+]
 
 _START_S = 30.0
 _STOP_S = 40.0
@@ -92,19 +103,29 @@ class Client:
 
 
 class Server:
-    """A server process for the configuration *config*. What it says on stderr is in the file *log*."""
+    """A server process for the configuration *config*. What it says on stderr is in the file *log*.
+
+    *program* is run instead of ``imagefactory serve``; it finds the config by IMAGEFACTORY_CONFIG.
+    """
 
     def __init__(
-        self, config: Path, options: Sequence[str] = (), wrapper: Sequence[str] = (), cwd: Path | None = None
+        self,
+        config: Path,
+        options: Sequence[str] = (),
+        wrapper: Sequence[str] = (),
+        cwd: Path | None = None,
+        program: Sequence[str] = (),
     ) -> None:
         self.log = config.with_name(f"server-{next(_numbers)}.log")
         self.was_ended = False
         self._was_told = False
-        command = [*wrapper, sys.executable, "-m", "imagefactory", "--config", str(config)]
+        own = [sys.executable, "-m", "imagefactory", "--config", str(config), "serve", "--port", "0"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEFACTORY_")}
+        if program:
+            environ["IMAGEFACTORY_CONFIG"] = str(config)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "serve", "--port", "0", *options],
+                [*wrapper, *(program or own), *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, cwd=cwd,
             )  # fmt: skip
         try:
@@ -116,7 +137,7 @@ class Server:
     def _address(self) -> tuple[str, int]:
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
-            said = re.search(r" at http://([\d.]+):(\d+)/\n", self.said())
+            said = re.search(r" at:? http://([\d.]+):(\d+)[ /]", self.said())
             if said:
                 with Client(said[1], int(said[2])) as client:
                     client.get("/-/is-it-there")
@@ -173,10 +194,14 @@ class Server:
 
 @contextmanager
 def serving(
-    config: Path, options: Sequence[str] = (), wrapper: Sequence[str] = (), cwd: Path | None = None
+    config: Path,
+    options: Sequence[str] = (),
+    wrapper: Sequence[str] = (),
+    cwd: Path | None = None,
+    program: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A server for *config* while the block runs; *wrapper* is put before its command line."""
-    server = Server(config, options, wrapper, cwd)
+    server = Server(config, options, wrapper, cwd, program)
     try:
         yield server
         if not server.was_ended:
@@ -215,3 +240,11 @@ def left_in_tmp(cache: Path) -> list[Path]:
     """The files in the folder where objects are written."""
     folder = cache / "tmp"
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+
+
+def is_able_to_trace() -> bool:
+    """Whether there is an strace that works here."""
+    strace = shutil.which("strace")
+    return (
+        bool(strace) and subprocess.run([str(strace), "-o", "/dev/null", "true"], check=False).returncode == 0
+    )

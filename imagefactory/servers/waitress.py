@@ -1,4 +1,4 @@
-"""Serving an app on a socket: waitress, set up for pictures, with a stop that drops nobody."""
+"""Waitress: one process, pure Python; set up for pictures, with a stop that drops nobody."""
 
 from __future__ import annotations
 
@@ -13,37 +13,41 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
-from .config import Server
+from ..config import Config
+from ..views import create_app
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, url
 
 __all__ = ["serve"]
 
 _log = logging.getLogger(__name__)
-_DRAIN_S = 30.0
 
 
-def serve(app: Any, settings: Server, largest_bytes: int, on_ready: Callable[[str], None]) -> None:
-    """Serve the WSGI *app* until SIGTERM or SIGINT, then answer what was asked, and return.
+def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was asked, and return; see the package.
 
-    No answer has more than *largest_bytes*: so much may wait for a client that reads slowly, in a temporary
-    file, before its thread waits too (clients that never read would else take all threads). *on_ready* is
-    called with the URL once the socket listens. Raises OSError when the address is taken, ValueError when
-    the host is not known.
+    No answer has more bytes than a source may have: so much may wait for a client that reads slowly, in a
+    temporary file, before its thread waits too (clients that never read would else take all threads).
     """
+    app = create_app(config)
     sockets: dict[int, Any] = {}
-    server = create_server(
-        app,
-        map=sockets,
-        host=settings.host,
-        port=settings.port,
-        threads=settings.threads,
-        connection_limit=1000,
-        asyncore_use_poll=True,  # select() ends at 1024 sockets
-        max_request_body_size=64 * 1024,  # no address here takes a body
-        channel_timeout=60,
-        outbuf_high_watermark=largest_bytes + 2**20,
-        ident=None,
-        clear_untrusted_proxy_headers=True,
-    )
+    try:
+        server = create_server(
+            app,
+            map=sockets,
+            host=config.server.host,
+            port=config.server.port,
+            threads=config.server.threads,
+            connection_limit=CONNECTIONS,
+            asyncore_use_poll=True,  # select() ends at 1024 sockets
+            max_request_header_size=64 * 1024,
+            max_request_body_size=64 * 1024,  # no address here takes a body
+            channel_timeout=IDLE_S,
+            outbuf_high_watermark=config.limits.max_source_bytes + 2**20,
+            ident=None,
+            clear_untrusted_proxy_headers=True,
+        )
+    except ValueError as error:  # for a host that it can't find
+        raise OSError(0, "Name or service not known") from error
     is_stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -54,7 +58,9 @@ def serve(app: Any, settings: Server, largest_bytes: int, on_ready: Callable[[st
     waker = next(item for item in sockets.values() if hasattr(item, "pull_trigger"))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    on_ready(_url(settings.host, server))
+    is_several = hasattr(server, "effective_listen")
+    port = server.effective_listen[0][1] if is_several else server.effective_port
+    on_ready(url(config.server.host, port))
     while not is_stopping:
         wasyncore.loop(timeout=30, use_poll=True, map=sockets, count=1)
     _log.info("stopping: answering what was asked")
@@ -70,7 +76,7 @@ def _drain(sockets: dict[int, Any]) -> None:
     for item in list(sockets.values()):
         if item.accepting:
             wasyncore.dispatcher.close(item)  # the server's own close would take the trigger from its threads
-    deadline = time.monotonic() + _DRAIN_S
+    deadline = time.monotonic() + DRAIN_S
     while time.monotonic() < deadline:
         channels = [item for item in sockets.values() if isinstance(item, HTTPChannel)]
         for channel in channels:
@@ -79,10 +85,3 @@ def _drain(sockets: dict[int, Any]) -> None:
         if not channels:
             break
         wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
-
-
-def _url(host: str, server: Any) -> str:
-    """The address to open in a browser."""
-    port = server.effective_listen[0][1] if hasattr(server, "effective_listen") else server.effective_port
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"http://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"

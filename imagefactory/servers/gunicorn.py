@@ -1,0 +1,85 @@
+"""Gunicorn: forked processes with threads that send files by sendfile.
+
+``gunicorn -c deploy/gunicorn.conf.py wsgi:app`` is the same by gunicorn's own command line; a test compares.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..config import Config
+from ..errors import ConfigError
+from ..views import create_app
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, url
+
+__all__ = ["serve", "settings"]
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def settings(threads: int, workers: int) -> dict[str, object]:
+    """Gunicorn's settings for pictures, with *threads* in each of *workers* processes."""
+    return {
+        "workers": workers,
+        "worker_class": "gthread",  # sync can't keep connections; gevent can't send a file by sendfile
+        "threads": threads,
+        "worker_connections": CONNECTIONS,
+        "keepalive": IDLE_S,
+        "timeout": 60,
+        "graceful_timeout": DRAIN_S,
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        "forwarded_allow_ips": "",
+        "control_socket_disable": True,
+        "loglevel": "warning",
+        # Heartbeats go to a file: on a disk that is slow they would stop, and so would the worker.
+        "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108
+    }
+
+
+def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
+    """Serve in *workers* processes; see the package. Ends the program: with 0, or 3 without an app."""
+    try:
+        from gunicorn.app.base import BaseApplication
+        from gunicorn.arbiter import Arbiter
+    except ImportError as error:
+        problem = "gunicorn is not installed; pip install 'flask-imagefactory[gunicorn]'"
+        raise ConfigError("--server", problem) from error
+
+    bound = listen(config.server)
+    port = bound.getsockname()[1]
+
+    def tell(arbiter: Any) -> None:
+        on_ready(url(config.server.host, port))
+
+    own = {"bind": f"fd://{bound.detach()}", "when_ready": tell, "post_worker_init": _hear}
+
+    class Parent(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+        def spawn_worker(self) -> Any:
+            # A signal between the fork and the worker's own handlers would be lost, and a stop take 30 s.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+            try:
+                return super().spawn_worker()
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+    class Application(BaseApplication):  # type: ignore[misc]
+        def load_config(self) -> None:
+            for name, value in {**settings(config.server.threads, workers), **own}.items():
+                if name in self.cfg.settings:  # releases before 25 have no control socket
+                    self.cfg.set(name, value)
+
+        def load(self) -> Any:
+            log_to_stderr()
+            return create_app(config)
+
+    Parent(Application()).run()
+
+
+def _hear(worker: Any) -> None:
+    """Let a worker that has begun get its signals, also those that came before."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)

@@ -1,0 +1,179 @@
+"""A real server with more to render than it can: hits go on, what is too much is told at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import problems
+from drawing import quarters
+from PIL import Image
+from serving import Reply, Server, eventually, is_right, left_in_tmp, serving, write_config
+from test_servers import ROOT, STARTS
+
+from imagefactory.store import DiskStore
+
+HIT = "/picture/tom.jpg?scalex=100"
+# A second to render, a tenth of it before the source is decoded.
+SLOW = "/picture/large.jpg?scalex=3000&encoding=webp&quality="
+HUGE = "/picture/large.jpg?scalex=8192&enlarge=1&encoding=webp"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("overload") / "pictures"
+    folder.mkdir()
+    quarters().save(folder / "tom.jpg", quality=95)
+    Image.effect_noise((4000, 3000), 60).save(folder / "large.jpg", quality=80)
+    return folder
+
+
+@contextmanager
+def started(
+    tmp_path: Path, pictures: Path, name: str = "waitress", **render: int
+) -> Iterator[tuple[Server, Path]]:
+    """A server of that name with one render worker, which has answered HIT before; and its cache."""
+    options, program = STARTS[name]
+    cache = tmp_path / "cache"
+    config = write_config(tmp_path, pictures, cache, render={"processes": 1, **render})
+    with serving(config, options, cwd=ROOT, program=program) as server:
+        for _ in range(3):
+            assert is_right(server.get(HIT))
+        yield server, cache
+
+
+def workers_of(server: Server) -> list[int]:
+    """The pids of the render workers of *server*, and of its server processes."""
+    listing = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(None, 3) for line in listing.stdout.splitlines()[1:]]
+    parents = {str(server.process.pid)}
+    parents |= {pid for pid, parent, *_ in rows if parent in parents}
+    assert not [row for row in rows if row[1] in parents and row[2].startswith("Z")], "no zombies"
+    return [int(pid) for pid, parent, _, args in rows if parent in parents and "imagefactory.worker" in args]
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_hits_and_health_are_answered_while_pictures_are_rendered(
+    tmp_path: Path, pictures: Path, name: str
+) -> None:
+    """Also under gevent, where anything that blocks blocks all."""
+    with started(tmp_path, pictures, name) as (server, _):
+        replies: list[Reply] = []
+        threads = [
+            threading.Thread(target=lambda q=quality: replies.append(server.get(f"{SLOW}{q}")))
+            for quality in (80, 81)
+        ]
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: left_in_tmp(tmp_path / "cache"))
+        with server.client() as client:
+            answered = 0
+            while all(thread.is_alive() for thread in threads) and answered < 200:
+                reply = client.get(HIT if answered % 5 else "/healthz")
+                assert reply.status == 200
+                answered += 1
+        for thread in threads:
+            thread.join()
+        assert [reply.cache for reply in replies] == ["miss", "miss"]
+        assert answered == 200, "they came while both were rendered"
+
+
+def test_what_is_too_much_is_told_at_once_and_the_rest_is_done(tmp_path: Path, pictures: Path) -> None:
+    with started(tmp_path, pictures, queue=4) as (server, cache):
+        with ThreadPoolExecutor(24) as pool:
+            replies = list(pool.map(lambda q: server.get(f"{SLOW}{q}&rotate=90"), range(30, 54)))
+            statuses = Counter(reply.status for reply in replies)
+            assert set(statuses) == {200, 503}, statuses
+            assert statuses[200] >= 5
+            slowest = max(reply.seconds for reply in replies if reply.status == 503)
+            assert slowest < min(reply.seconds for reply in replies if reply.status == 200)
+        for reply in replies:
+            if reply.status == 503:
+                assert int(reply.headers["retry-after"]) >= 1
+                assert b'"busy"' in reply.body
+            else:
+                assert is_right(reply)
+        again = server.get(f"{SLOW}99")
+        assert (again.status, again.cache) == (200, "miss"), "normal again at once"
+        assert left_in_tmp(cache) == []
+    assert problems(DiskStore(cache, 2**40)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("number", "timeout_s", "status", "code"),
+    [(signal.SIGKILL, 30, 422, b'"undecodable"'), (signal.SIGSTOP, 3, 503, b'"timed_out"')],
+)
+def test_a_variant_that_ends_its_workers_is_refused_and_nothing_else_is(
+    tmp_path: Path, pictures: Path, number: int, timeout_s: int, status: int, code: bytes
+) -> None:
+    with started(tmp_path, pictures, timeout_s=timeout_s) as (server, cache):
+        found: list[Reply] = []
+        thread = threading.Thread(target=lambda: found.append(server.get(HUGE)))
+        thread.start()
+        hurt: set[int] = set()
+        while thread.is_alive():
+            for pid in workers_of(server):
+                # Decoded it has 48 MB, and 200 more are for the result.
+                if pid not in hurt and resident_bytes(pid) > 130e6:
+                    hurt.add(pid)
+                    os.kill(pid, number)
+            assert server.get(HIT).status == 200
+        assert (found[0].status, code in found[0].body) == (status, True), found
+        began = time.monotonic()
+        again = server.get(HUGE)
+        assert again.status == status, "it is remembered"
+        assert time.monotonic() - began < 2
+        assert server.get("/picture/large.jpg?scalex=50").cache == "miss", "not held against its source"
+        assert len(workers_of(server)) == 1
+        assert server.health() == "ok"
+        assert left_in_tmp(cache) == []
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that a process has now; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def test_workers_killed_all_the_time_cost_no_visitor_anything(tmp_path: Path, pictures: Path) -> None:
+    """Idle or busy, one after the other: what they do takes less than the time between two kills."""
+    with started(tmp_path, pictures) as (server, cache):
+        is_done = threading.Event()
+        kills = 0
+
+        def kill() -> None:
+            nonlocal kills
+            while not is_done.wait(0.7):
+                for pid in workers_of(server):
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        try:
+            with server.client() as client:
+                for width in range(20, 220):
+                    reply = client.get(f"/picture/tom.jpg?scalex={width}")
+                    assert is_right(reply), reply
+                    time.sleep(0.02)
+        finally:
+            is_done.set()
+            killer.join()
+        assert kills >= 4
+        assert eventually(lambda: len(workers_of(server)) == 1)
+        assert left_in_tmp(cache) == []
+    assert problems(DiskStore(cache, 2**40)) == []
