@@ -1,0 +1,119 @@
+"""A ladder: 8 widths x 3 encodings of one large source, against encoding alone and ipx asked one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from io import BytesIO
+from urllib.parse import parse_qsl
+
+from PIL import Image
+
+from imagefactory import render as rendering
+from imagefactory.jobs import Job as RenderJob
+from imagefactory.render import encoders
+
+from . import cold, servers
+from .bench import Bench
+from .calibrate import LOSSY, calibrate
+from .client import Job, ask
+from .rounds import compare, interleave
+from .servers import Server
+
+__all__ = ["run"]
+
+WIDTHS = (1920, 1600, 1280, 960, 640, 480, 320, 160)  # a workbench likes the largest first
+
+
+def run(bench: Bench) -> None:
+    """Seconds for 24 variants: ours of the JPEG and of the PNG, their encoding alone, ipx of the JPEG."""
+    config = servers.write_config(bench.stage.new_folder("ladder"), bench.pictures.folder)
+    generator = servers.generator(config)
+    if not hasattr(rendering, "Workbench"):
+        bench.say("  there is no Workbench in this version: one render after the other")
+
+    def job(path: str, width: int, encoding: str) -> RenderJob:
+        source = generator.source(path)
+        query = f"scalex={width}&encoding={encoding}"
+        wanted = generator.wanted(source, generator.request(parse_qsl(query)), "")
+        limits, settings = generator.config.limits, getattr(generator.config.encodings, encoding, None)
+        effort = {n: getattr(settings, n) for n in ("method", "speed") if hasattr(settings, n)}
+        place = generator.sources.locate(path)
+        return RenderJob(
+            place, source.stamp, wanted.recipe, encoding, None, limits.max_pixels, limits.max_side, effort
+        )
+
+    jobs = {
+        path: [job(path, width, name) for width in WIDTHS for name in LOSSY]
+        for path in ("large.jpg", "large.png")
+    }
+    finished = {width: _finished(job("large.jpg", width, "png")) for width in WIDTHS}
+    contenders = {
+        "imagefactory, JPEG": lambda: _seconds(lambda: _render_all(jobs["large.jpg"])),
+        "imagefactory, PNG": lambda: _seconds(lambda: _render_all(jobs["large.png"])),
+        "encoding alone": lambda: _seconds(lambda: _encode_all(jobs["large.jpg"], finished)),
+    }
+    ipx = _ipx(bench)
+    if ipx is not None:
+        contenders["ipx, one by one"] = lambda: _seconds(lambda: _ask_all(bench, ipx))
+    found = interleave(contenders, bench.pick(1, 5))
+    if ipx is not None:
+        bench.stage.stop(ipx)
+    speeds = {name: [1 / seconds for seconds in values] for name, values in found.items()}
+    for ours, other, at_least in (
+        ("imagefactory, JPEG", "encoding alone", 0.85),
+        ("imagefactory, JPEG", "ipx, one by one", 3.0),
+        ("imagefactory, PNG", "encoding alone", 0.55),
+    ):
+        if other in speeds:
+            row = (ours, speeds[ours]), (other, speeds[other])
+            bench.add(compare("ladder", *row, "ladders/s", at_least=at_least))
+    bench.details["ladder_seconds"] = found
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _render_all(jobs: list[RenderJob]) -> None:
+    workbench = rendering.Workbench() if hasattr(rendering, "Workbench") else rendering
+    for job in jobs:
+        if not workbench.render(job).body:
+            raise RuntimeError(f"no {job.encoding}")
+
+
+def _finished(job: RenderJob) -> Image.Image:
+    """The pixels that *job* gives, without loss."""
+    picture = Image.open(BytesIO(rendering.render(job).body or b""))
+    picture.load()
+    return picture.convert("RGB")
+
+
+def _encode_all(jobs: list[RenderJob], finished: dict[int, Image.Image]) -> None:
+    for job in jobs:
+        settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort)
+        encoders.write(encoders.still(finished[job.recipe.width], settings), None)
+
+
+def _ipx(bench: Bench) -> Server | None:
+    """ipx, its qualities calibrated."""
+    if "qualities" in bench.details:
+        return bench.maybe(lambda: servers.ipx(bench.stage, bench.pictures.folder))
+    running = cold.start_all(bench)
+    ipx = running.get("ipx")
+    calibrate(bench, running["imagefactory"], [ipx] if ipx else [])
+    bench.stage.stop(*(server for server in running.values() if server is not ipx))
+    return ipx
+
+
+def _ask_all(bench: Bench, ipx: Server) -> None:
+    targets = [
+        f"/f_{name},w_{width},q_{bench.qualities.get(('ipx', name), 80)}/large.jpg"
+        for width in WIDTHS
+        for name in LOSSY
+    ]
+    answers = ask(Job(ipx.ports, targets, connections=1, seconds=600))
+    if answers.statuses[200] != len(targets):
+        raise RuntimeError(f"ipx: {dict(answers.statuses)}")
