@@ -185,12 +185,15 @@ class Pool:
         with self._changed:
             self._adopt()
             while True:
-                self._fill()
-                self._idle = [worker for worker in self._idle if not worker.has_ended()]
+                if len(self._workers) < self._processes:
+                    self._fill()
                 ready = [worker for worker in self._idle if worker.is_ready] or self._idle
                 if ready:
                     worker = next((each for each in ready if each.source == source), ready[-1])
                     self._idle.remove(worker)
+                    if worker.has_ended():
+                        self._workers.discard(worker)
+                        continue
                     worker.source = source
                     return worker
                 if not self._workers:
@@ -209,7 +212,7 @@ class Pool:
 
     def _give_back(self, worker: _Worker) -> None:
         with self._changed:
-            if worker.is_asked or worker.has_ended():
+            if worker.is_asked:  # it did not live to answer
                 self._drop(worker)
                 self._fill()
             elif worker in self._workers:

@@ -20,7 +20,7 @@ from typing import Any
 from ..config import Config, as_toml, from_mapping
 from ..errors import ConfigError
 from ..views import create_app
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, url
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, take_turns, url
 
 __all__ = ["serve"]
 
@@ -85,6 +85,7 @@ def _load(config: str) -> Any:
     """The app of a worker process that begins, from the text of its config."""
     log_to_stderr()
     _stop_once()
+    take_turns()
     return create_app(from_mapping(tomllib.loads(config), Path("/")))
 
 

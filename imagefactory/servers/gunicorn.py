@@ -13,7 +13,7 @@ from typing import Any
 from ..config import Config
 from ..errors import ConfigError
 from ..views import create_app
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, url
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, take_turns, url
 
 __all__ = ["serve", "settings"]
 
@@ -75,6 +75,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
 
         def load(self) -> Any:
             log_to_stderr()
+            take_turns()
             return create_app(config)
 
     Parent(Application()).run()

