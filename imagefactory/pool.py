@@ -18,17 +18,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from . import wire
 from .errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Undecodable
@@ -38,6 +38,7 @@ from .jobs import Job, Rendered
 __all__ = ["Pool"]
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 _START_S = 30.0  # to load Pillow; on a machine that is overloaded, too
 _TRIES = 10
@@ -93,11 +94,11 @@ class Pool:
 
     def probe(self, source: Path) -> Header | None:
         """See ``render.probe``; also raises TimedOut and Unavailable."""
-        return wire.header_from(self._ask({"probe": str(source)}, str(source))[0])
+        return self._ask({"probe": str(source)}, str(source), wire.header_from)
 
     def render(self, job: Job) -> Rendered:
         """See ``render.render``; also raises TimedOut and Unavailable."""
-        return wire.rendered_from(*self._ask(wire.job_message(job), str(job.source)))
+        return self._ask(wire.job_message(job), str(job.source), wire.rendered_from)
 
     def is_working(self) -> bool:
         """Whether workers start; true before the first one was tried. Waits for nothing."""
@@ -123,8 +124,8 @@ class Pool:
         """The process ids of the workers that there are."""
         return sorted(worker.pid for worker in self._workers)
 
-    def _ask(self, task: wire.Message, source: str) -> tuple[wire.Message, bytes]:
-        """The answer to *task*, from the second worker if the first one crashes on it."""
+    def _ask(self, task: wire.Message, source: str, read: Callable[[wire.Message, bytes], _T]) -> _T:
+        """What *read* makes of the answer to *task*; of a second worker's if the first one crashes on it."""
         crashes = 0
         for _ in range(_TRIES):
             with self._taken(source) as worker:
@@ -145,9 +146,13 @@ class Pool:
                         raise _costly(Undecodable(problem), worker) from None
                     _log.warning("a render worker ended (signal %s), trying another", end.signal_number)
                     continue
-            if message["is"] == "error":
-                raise _judged(wire.error_from(message), worker)
-            return message, body
+            try:
+                if message.get("is") != "error":
+                    return read(message, body)
+                error = wire.error_from(message)
+            except (LookupError, TypeError, ValueError, AttributeError):  # who knows what a picture did to it
+                error = Undecodable("the process that renders it went mad")
+            raise _judged(error, worker)
         raise Unavailable("pictures can't be rendered at the moment")
 
     @contextmanager
@@ -327,7 +332,12 @@ class _Worker:
 
     def has_spoken(self) -> bool:
         """Whether there is a message to be read."""
-        return bool(select.select([self.channel], [], [], 0)[0])
+        self.channel.setblocking(False)  # select() could not take a descriptor above 1023
+        try:
+            self.channel.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        return True
 
     def await_ready(self) -> None:
         """Return when it waits for a job. Raises OSError or EOFError when it does not start."""

@@ -37,6 +37,7 @@ __all__ = [
 Message = dict[str, Any]
 _LENGTH = struct.Struct(">I")
 _MAX_MESSAGE = 2**20
+_MAX_BODY = 2**30
 
 
 def send(channel: socket.socket, message: Message, body: bytes = b"") -> None:
@@ -54,7 +55,7 @@ def receive(channel: socket.socket) -> tuple[Message, bytes]:
     try:
         message = json.loads(_read(channel, length))
         size = message.get("body", 0)
-        if size < 0:
+        if not 0 <= size <= _MAX_BODY:
             raise ValueError
         return message, _read(channel, size)
     except (ValueError, AttributeError, TypeError) as error:
@@ -120,8 +121,8 @@ def header_message(header: Header | None) -> Message:
     return {"is": "header", "header": header and asdict(header)}
 
 
-def header_from(message: Mapping[str, Any]) -> Header | None:
-    """The header in *message*."""
+def header_from(message: Mapping[str, Any], body: bytes = b"") -> Header | None:
+    """The header in *message*; there is no body."""
     return Header(**message["header"]) if message["header"] else None
 
 

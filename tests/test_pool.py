@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -383,6 +384,30 @@ def test_a_worker_gives_way_to_its_server(make: Callable[..., Pool], picture: Pa
     assert pool.pids() == [pid]
 
 
+@LINUX
+def test_a_worker_keeps_its_memory_for_the_next_job_and_an_idle_one_gives_it_back(
+    make: Callable[..., Pool], tmp_path: Path
+) -> None:
+    path = tmp_path / "large.png"
+    scene(4000, 3000).save(path, compress_level=1)
+    pool = make(1)
+    pool.probe(path)
+    [pid] = pool.pids()
+    before = resident_bytes(pid)
+    for _ in range(2):
+        assert pool.render(job(path)).body
+    if platform.libc_ver()[0] == "glibc":
+        assert resident_bytes(pid) > before + 40e6
+    assert eventually(lambda: resident_bytes(pid) < before + 40e6, LONG_S)
+    assert pool.render(job(path)).body
+    assert pool.pids() == [pid]
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that a process has now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_worker_gets_what_it_had_before(make: Callable[..., Pool], tmp_path: Path) -> None:
     pool = make(2)
     paths = [tmp_path / f"{name}.png" for name in "ab"]
@@ -485,6 +510,7 @@ def parent_of(pid: int) -> int:
         b"\0\0\0\2[]",
         b'\0\0\0\x0c{"body":"x"}',
         b'\0\0\0\x0b{"body":-1}',
+        b'\0\0\0\x14{"body":99999999999}',
         b"\0\0\0\3\xff\xfe{",
         b"\0\0\0\x09{'a': 1}x",
     ],
@@ -504,6 +530,32 @@ def test_a_job_is_the_same_on_the_other_side(picture: Path, tmp_path: Path) -> N
     )
     message = json.loads(json.dumps(wire.job_message(asked)))
     assert wire.job_from(message) == asked
+
+
+NONSENSE = [
+    {},
+    {"is": "rendered"},
+    {"is": "rendered", "width": "x", "height": 1, "seconds": {}, "has_body": False},
+    {"is": "rendered", "width": 1, "height": 1, "seconds": [1], "has_body": False},
+    {"is": "error"},
+    {"is": "error", "name": "TooLarge", "arguments": []},
+    {"is": "error", "name": "OSError", "arguments": 5},
+    {"is": 7, "header": {"width": 1}},
+]
+
+
+@pytest.mark.parametrize("number", range(len(NONSENSE)))
+def test_a_worker_that_answers_nonsense_does_no_harm(
+    make: Callable[..., Pool], picture: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    said = json.dumps(NONSENSE[number])
+    code = "import socket,time; from imagefactory import wire; c = socket.socket(fileno=0)\n"
+    code += (
+        f"wire.send(c, {{'is': 'ready'}}); wire.receive(c); wire.send(c, {said.replace('false', 'False')})\n"
+    )
+    monkeypatch.setattr("imagefactory.pool._CODE", code + "time.sleep(60)")
+    with pytest.raises(Undecodable, match="went mad|failed on it"):
+        make(1).render(job(picture))
 
 
 @pytest.mark.parametrize("name", ["Exception", "KeyboardInterrupt", "os.system", ""])
