@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, Image, PngImagePlugin
 from PIL.IcoImagePlugin import IcoFile
 
 from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
 from ..formats import SOURCE_FORMATS
 from ..jobs import Job, Stamp
+from . import png
 from .containers import gif_frames
 from .srgb import GREY
 
@@ -287,7 +288,55 @@ def load(job: Job, file: Source, picture: Image.Image, frame: int) -> None:
             picture.seek(frame)
         if picture.size != size:  # Pillow lets a GIF's canvas grow, past any budget
             raise Undecodable("its frames have different sizes")
+        rows = _inflated(picture, file) if frame == 0 else None
+        if rows is None:
+            picture.load()
+        else:
+            _load_inflated(picture, rows)
+
+
+# The bits of a pixel of a PNG, by Pillow's name for how pixels are packed.
+_PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "I;16B": 16, "LA": 16, "LA;16B": 32, "P;1": 1, "P;2": 2}
+_PNG_BITS |= {"P;4": 4, "P": 8, "RGB": 24, "RGB;16B": 48, "RGBA": 32, "RGBA;16B": 64}
+_STRIP_BYTES = 2**16
+
+
+def _inflated(picture: Image.Image, file: Source) -> bytes | bytearray | None:
+    """The rows of a still PNG, each behind its filter type; None where Pillow has to inflate them."""
+    if not isinstance(picture, PngImagePlugin.PngImageFile) or len(picture.tile) != 1:
+        return None
+    if "interlace" in picture.info or picture.custom_mimetype == "image/apng":
+        return None
+    tile = picture.tile[0]
+    bits = _PNG_BITS.get(str(tile.args))
+    if bits is None:
+        return None
+    size = (1 + (picture.width * bits + 7) // 8) * picture.height
+    rows = png.inflated(file, tile.offset - len("sizeIDAT"), size)
+    file.reads = 0
+    return rows
+
+
+def _load_inflated(picture: Any, rows: bytes | bytearray) -> None:
+    """``picture.load()`` with *rows* in place of what it would read and inflate.
+
+    The rest is as ever: Pillow undoes filters, unpacks pixels, and goes through all chunks up to the last.
+    """
+    tile, stride, view = picture.tile[0], len(rows) // picture.height, memoryview(rows)
+    strips: Iterator[bytes | memoryview]
+    if rows[::stride].count(0) == picture.height:  # no filters: what to skip is a byte in front of each row
+        picture.tile = [tile._replace(codec_name="raw", args=(tile.args, stride, 1))]
+        size = max(1, _STRIP_BYTES // stride) * stride
+        strips = (view[at : at + size] for at in range(1, len(view), size))
+    else:
+        strips = png.stored(view)
+    # Pillow asks for a part when it is done with the last. In one piece, which does not fit into the cache of
+    # a processor, they take longer than all does by Pillow alone.
+    picture.load_read = lambda _: next(strips, b"")
+    try:
         picture.load()
+    finally:
+        del picture.load_read  # and the rows
 
 
 def _hide_default_image(picture: Any) -> None:

@@ -1,9 +1,9 @@
-"""A finished picture -> a PNG, in less than half of the CPU time that Pillow's own writer takes. And back to
-its rows, for Pillow to undo their filters.
+"""A finished picture -> a PNG, in less than half of the CPU time that Pillow's own writer takes; and a PNG ->
+its inflated rows, for ``decoders`` to have Pillow make pixels of them.
 
 Used by ``encoders`` and ``decoders``; imports PIL, and is the one importer of ``deflate`` (libdeflate; extra
 "fast"). Pillow tries all filters on each row; here one filter serves the whole picture, chosen on two bands
-of rows. Then the deflate: libdeflate, or without the extra Python's own zlib. docs/encoders.md has the figures.
+of rows. Then the deflate: libdeflate, or without the extra Python's own zlib. docs/encoders.md has figures.
 
 References are to the PNG specification, third edition.
 """
@@ -38,7 +38,8 @@ _BAND_ROWS = 16
 _STRIP_BYTES = 2**18
 # libdeflate wants all of a picture in memory, twice; zlib is fed in strips.
 _MAX_BYTES_AT_ONCE = 2**26
-_STORED_BYTES = 2**16 - 1
+_PART_BYTES = 2**16
+_STORED_BYTES = 2**16 - 1  # the most that a block holds
 
 
 def save(image: Image.Image, file: IO[bytes], exif: bytes = b"") -> None:
@@ -171,37 +172,40 @@ def _libdeflate() -> _Deflate | None:
 
 
 def inflated(file: IO[bytes], offset: int, size: int) -> bytes | bytearray | None:
-    """The *size* bytes that the IDAT chunks from *offset* on inflate to: all rows, each behind its filter type.
+    """What the IDAT chunks from *offset* on inflate to: all rows, each behind its filter type.
 
-    None without the extra "fast", for more than 64 MB, and where the data are not one sound zlib stream of that
-    many bytes, as of a damaged file: Pillow knows what becomes of those. Lets other threads run.
+    None without the extra "fast", for more than 64 MB, and where they are not one sound zlib stream of *size*
+    bytes: what becomes of a damaged file is for Pillow to say. Lets other threads run.
+
+    libdeflate passes over rules of RFC 1951 that zlib insists on, as that there are 286 lengths of codes at
+    most. No compressor breaks them, and an accident would have to hit upon the right Adler-32.
     """
     inflate = _libinflate()
     if inflate is None or size > _MAX_BYTES_AT_ONCE:
         return None
     file.seek(offset)
     data = bytearray()
-    for part in _idat(file):
-        data += part
-        if not part or len(data) > size + size // 8 + _STRIP_BYTES:  # stored, it takes 5 bytes in 65,535 more
-            return None
     try:
+        for part in _idat(file):
+            data += part
+            if not part or len(data) > size + size // 8 + _PART_BYTES:  # no compressor makes it larger
+                return None
         rows = inflate(data, size)
-    except ValueError:  # what DeflateError is
+    except MemoryError:  # Pillow needs less
         return None
     return rows if len(rows) == size else None
 
 
 def _idat(file: IO[bytes]) -> Iterator[bytes]:
-    """The data of IDAT chunks that follow each other (§5.6), in parts; an empty one where the file is cut off.
+    """The data of IDAT chunks that follow each other (§5.6), in parts; b"" at last where the file is cut off.
 
-    Their CRCs are not looked at: Pillow does not either, and what they protect has an Adler-32 of its own.
+    Their CRCs are not looked at. Pillow does not either, and what they protect has an Adler-32 of its own.
     """
     head = file.read(8)
     while head[4:] == b"IDAT":
         length = int.from_bytes(head[:4], "big")
         while length:
-            part = file.read(min(length, _STRIP_BYTES))
+            part = file.read(min(length, _PART_BYTES))
             yield part
             if not part:
                 return
@@ -209,23 +213,29 @@ def _idat(file: IO[bytes]) -> Iterator[bytes]:
         head = file.read(12)[4:]  # behind the CRC
 
 
-def stored(data: bytes | bytearray) -> Iterator[bytes]:
-    """*data* as a zlib stream without compression (RFC 1950 §2.2, RFC 1951 §3.2.4), some at a time.
+def stored(data: memoryview) -> Iterator[bytes]:
+    """*data* as a zlib stream that compresses nothing (RFC 1950 §2.2, RFC 1951 §3.2.4), some at a time.
 
-    Without its end, which Pillow does not wait for when it has all rows.
+    Without its end: Pillow reads no further than to the last row.
     """
     yield b"\x78\x01"
-    view = memoryview(data)
-    for start in range(0, len(view), _STORED_BYTES):
-        part = view[start : start + _STORED_BYTES]
+    for start in range(0, len(data), _STORED_BYTES):
+        part = data[start : start + _STORED_BYTES]
         yield b"".join((struct.pack("<BHH", 0, len(part), len(part) ^ 0xFFFF), part))
 
 
 @cache
 def _libinflate() -> _Inflate | None:
-    """Of the extra "fast"; None without it."""
+    """Of the extra "fast"; None without it. Nothing comes of what is not sound or would be larger."""
     try:
-        from deflate import zlib_decompress
+        from deflate import DeflateError, zlib_decompress
     except ImportError:
         return None
-    return zlib_decompress
+
+    def inflate(data: bytes | bytearray, size: int) -> bytes | bytearray:
+        try:
+            return zlib_decompress(data, size)
+        except DeflateError:
+            return b""
+
+    return inflate
