@@ -17,7 +17,7 @@ from .servers import Server
 __all__ = ["fresh_targets", "run", "start_all"]
 
 _CONNECTIONS = 4
-_NO_RESIZER = "imagefactory without extra"
+_NO_EXTRA = "imagefactory without extra"
 _KINDS = {"jpeg": "photo.jpg", "webp": "photo.jpg", "avif": "photo.jpg", "png": "alpha.png"}
 _TARGETS = {"jpeg": 1.3, "webp": 1.5, "avif": 5.0, "png": 1.0}
 
@@ -103,7 +103,7 @@ def run(bench: Bench) -> None:
             names = f"cold {encoding}, bytes", "imagefactory", "ipx"
             bench.add(Row(*names, part, part, part, our_bytes, count, "bytes", at_most=1.1))
     second = servers.write_config(bench.stage.new_folder("plain"), bench.pictures.folder)
-    running[_NO_RESIZER] = servers.ours(bench.stage, "waitress", second, has_resizer=False)
+    running[_NO_EXTRA] = servers.ours(bench.stage, "waitress", second, is_fast=False)
     found = {}
     for encoding, path in _KINDS.items():
         asked = _asked(bench, path)
@@ -133,5 +133,5 @@ def _tell(bench: Bench, encoding: str, found: dict[str, list[float]]) -> None:
                 )
             )
     if "ipx" in found:
-        row = (_NO_RESIZER, found[_NO_RESIZER]), ("ipx", found["ipx"])
+        row = (_NO_EXTRA, found[_NO_EXTRA]), ("ipx", found["ipx"])
         bench.add(compare(f"cold {encoding}", *row, "renders/s", at_least=0.7))

@@ -205,20 +205,21 @@ def generator(config: Path) -> Generator:
     return app.extensions["imagefactory"].generator
 
 
-def ours(stage: Stage, server: str, config: Path, *, has_resizer: bool = True) -> Server:
+def ours(stage: Stage, server: str, config: Path, *, is_fast: bool = True) -> Server:
     """``imagefactory serve`` by *server*: waitress as one process, the others as two. Raises Absent."""
     _need(server)
     port = free_port()
     command = [sys.executable, "-m", "imagefactory", "--config", str(config), "serve", "--port", str(port)]
     command += [] if server == "waitress" else ["--server", server, "--workers", str(PROCESSES)]
-    env = {} if has_resizer else {"IMAGEFACTORY_RESIZER": "pillow", "PYTHONPATH": str(_hide_resizer(stage))}
+    env = {} if is_fast else {"PYTHONPATH": str(_hide_extra(stage))}
     return stage.start(f"imagefactory, {server}", command, port, env)
 
 
-def _hide_resizer(stage: Stage) -> Path:
+def _hide_extra(stage: Stage) -> Path:
     """A folder for PYTHONPATH where the extra ``fast`` is as good as not installed."""
     folder = stage.new_folder("hidden")
-    (folder / "cykooz_resizer.py").write_text("raise ImportError('hidden by the benchmark')\n")
+    for name in ("cykooz_resizer", "deflate"):
+        (folder / f"{name}.py").write_text("raise ImportError('hidden by the benchmark')\n")
     return folder
 
 
