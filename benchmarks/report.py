@@ -135,7 +135,7 @@ def draw_charts(details: Mapping[str, Any]) -> dict[str, str]:
     for encoding, found in details.get("cold", {}).items():
         rows = sorted(((name, median(values)) for name, values in found.items()), key=lambda row: -row[1])
         charts[f"bench-cold-{encoding}.svg"] = bars(
-            f"Cold renders to {encoding}, 512 px, equal SSIM", rows, "/s"
+            f"Cold renders to {encoding}, 512 px, at the nearest SSIM", rows, "/s"
         )
     if "ladder_seconds" in details:
         rows = sorted(
