@@ -22,7 +22,7 @@ from .servers import Server
 
 __all__ = ["run"]
 
-WIDTHS = (1920, 1600, 1280, 960, 640, 480, 320, 160)  # a workbench likes the largest first
+WIDTHS = (1920, 1600, 1280, 960, 640, 480, 320, 160)  # in no order that matters
 
 
 def run(bench: Bench) -> None:
