@@ -66,11 +66,13 @@ def test_a_free_key_is_had_at_once(claims: Claims) -> None:
 
 
 def test_threads_exclude_each_other(claims: Claims) -> None:
-    inside, most = 0, 0
+    begun, inside, most = 0, 0, 0
     guard = threading.Lock()
 
     def work(_: int) -> bool:
-        nonlocal inside, most
+        nonlocal begun, inside, most
+        with guard:
+            begun += 1
         with claims.take("a", 10) as has_waited:
             with guard:
                 inside += 1
@@ -81,9 +83,14 @@ def test_threads_exclude_each_other(claims: Claims) -> None:
         return has_waited
 
     with ThreadPoolExecutor(8) as pool:
-        waited = list(pool.map(work, range(8)))
+        with claims.take("a", 10):  # until all of them have come
+            waited = [pool.submit(work, number) for number in range(8)]
+            while begun < 8:
+                time.sleep(0.001)
+            time.sleep(0.05)
+            assert most == 0
+        assert [each.result() for each in waited] == [True] * 8
     assert most == 1
-    assert waited.count(True) >= 7
 
 
 def test_two_objects_for_one_file_exclude_each_other(claims: Claims, tmp_path: Path) -> None:
