@@ -58,7 +58,7 @@ def run(bench: Bench) -> None:
             "wrk: apt-get install wrk (our own client is slower than nginx and granian: no limits here)"
         )
 
-    seconds = bench.pick(1.0, 3.0)
+    seconds = bench.pick(0.7, 3.0)
 
     def measure(server: Server, asked: list[str]) -> float:
         return wrk.hits_per_second(server.port, asked, seconds)

@@ -45,7 +45,7 @@ class _Library:
 
 def run(bench: Bench) -> None:
     """Two filled caches; each server is started anew for every round, with an empty memo."""
-    many = bench.pick(20_000, 200_000)
+    many = bench.pick(10_000, 200_000)
     folder = bench.stage.new_memory_folder("many", many * _BYTES_EACH)
     sources = _draw_sources(folder / "pictures")
     bench.say(f"  filling caches with {_FEW:,} and {many:,} variants")

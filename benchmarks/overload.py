@@ -32,7 +32,7 @@ def run(bench: Bench) -> None:
     window = bench.pick(1.5, 5.0)
     asked(Job(server.ports, targets[used : used + 500], _CLOSED, 0.5))
     peak = asked(Job(server.ports, targets[used : used + 4000], _CLOSED, window))
-    rate, seconds = _TIMES * peak.per_second, bench.pick(6.0, 60.0)
+    rate, seconds = _TIMES * peak.per_second, bench.pick(4.0, 60.0)
     count = int(rate * seconds) + 1
     bench.say(f"  peak {peak.per_second:.0f} renders/s; {rate:.0f}/s are asked for {seconds:.0f} s")
     flood = asked(Job(server.ports, targets[used : used + count], rate=rate, seconds=seconds))

@@ -35,7 +35,7 @@ from .errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Unde
 from .formats import Header
 from .jobs import Job, Rendered
 
-__all__ = ["Pool"]
+__all__ = ["MALLOC", "Pool"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -50,7 +50,7 @@ _COSTLY_S = 300.0
 
 # glibc gives large blocks back to the kernel when they are freed, and for each picture gets them again page
 # by page: 7,000 page faults for a 3 MP PNG, 41 ms instead of 26. A worker keeps them until it is idle.
-_MALLOC = {
+MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),  # the greatest that it takes; Pillow's blocks have 16 MiB
     "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20),
     "MALLOC_TOP_PAD_": str(16 * 2**20),
@@ -314,7 +314,7 @@ class _Worker:
                 self.pid = os.posix_spawn(
                     _python(),
                     [_python(), "-c", _CODE, *map(str, limits), json.dumps(sys.path)],
-                    _MALLOC | os.environ,
+                    MALLOC | os.environ,
                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), *_outputs()],
                     setpgroup=0,  # Ctrl-C at a terminal is for the server alone
                     setsigmask=(),  # the thread that starts it may block some
