@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from imagefactory.config import load
-from imagefactory.servers.shares import cores, with_share
+from imagefactory.renderers import cores
+from imagefactory.servers.shares import take_turns, with_share
 
 _config = load(None, os.environ)
 
@@ -36,3 +37,8 @@ control_socket_disable = True
 loglevel = "warning"
 # Heartbeats go to a file: on a disk that is slow they would stop, and so would the worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def post_worker_init(worker: object) -> None:
+    """Let hits in between the work of misses."""
+    take_turns()

@@ -179,9 +179,8 @@ class ImageFactory:
 
     def _remember(self, wanted: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before its views."""
-        is_ours = (
-            current_app.view_functions.get(f"{_NAME}.picture") == self.picture
-        )  # with no guard around it
+        # Not if the host has put a guard around the view.
+        is_ours = current_app.view_functions.get(f"{_NAME}.picture") == self.picture
         if self.fastpath is not None and is_ours and not _has_hooks(self._app):
             self.fastpath.remember(request.environ, wanted, answer)
 

@@ -299,6 +299,10 @@ def test_gunicorn_conf_py_says_what_serve_does(tmp_path: Path, monkeypatch: pyte
     expected = settings(24, cores())
     assert {name: values[name] for name in expected} == expected
     assert values["raw_env"] == ["IMAGEFACTORY_RENDER__PROCESSES=1"]
+    intervals: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", intervals.append)
+    values["post_worker_init"](None)
+    assert intervals == [0.0005]
     assert values["bind"] == "127.0.0.1:8080"
 
 

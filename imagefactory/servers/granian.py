@@ -19,8 +19,7 @@ from typing import Any
 
 from ..config import Config, as_toml, from_mapping
 from ..errors import ConfigError
-from ..views import create_app
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, take_turns, url
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url
 
 __all__ = ["serve"]
 
@@ -83,10 +82,8 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
 
 def _load(config: str) -> Any:
     """The app of a worker process that begins, from the text of its config."""
-    log_to_stderr()
     _stop_once()
-    take_turns()
-    return create_app(from_mapping(tomllib.loads(config), Path("/")))
+    return make_app(from_mapping(tomllib.loads(config), Path("/")))
 
 
 def _stop_once() -> None:

@@ -12,8 +12,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import ConfigError
-from ..views import create_app
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, log_to_stderr, take_turns, url
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url
 
 __all__ = ["serve", "settings"]
 
@@ -74,9 +73,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
                     self.cfg.set(name, value)
 
         def load(self) -> Any:
-            log_to_stderr()
-            take_turns()
-            return create_app(config)
+            return make_app(config)
 
     Parent(Application()).run()
 

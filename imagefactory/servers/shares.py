@@ -6,11 +6,26 @@ import logging
 import socket
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..config import Config, Server
 from ..renderers import cores
+from ..views import create_app
 
-__all__ = ["CONNECTIONS", "DRAIN_S", "IDLE_S", "listen", "log_to_stderr", "take_turns", "url", "with_share"]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = [
+    "CONNECTIONS",
+    "DRAIN_S",
+    "IDLE_S",
+    "listen",
+    "log_to_stderr",
+    "make_app",
+    "take_turns",
+    "url",
+    "with_share",
+]
 
 # Connections of one process at a time, most of them idle: each costs a few kB.
 CONNECTIONS = 1000
@@ -47,6 +62,13 @@ def url(host: str, port: int) -> str:
     """The address to open in a browser."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, host)  # noqa: S104
     return f"http://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"
+
+
+def make_app(config: Config) -> WSGIApplication:
+    """The app of this server process, and what else such a process needs. Raises ConfigError."""
+    log_to_stderr()
+    take_turns()
+    return create_app(config)
 
 
 def take_turns() -> None:

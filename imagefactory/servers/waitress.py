@@ -14,8 +14,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
 from ..config import Config
-from ..views import create_app
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, take_turns, url
+from .shares import CONNECTIONS, DRAIN_S, IDLE_S, make_app, url
 
 __all__ = ["serve"]
 
@@ -28,8 +27,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
     No answer has more bytes than a source may have: so much may wait for a client that reads slowly, in a
     temporary file, before its thread waits too (clients that never read would else take all threads).
     """
-    app = create_app(config)
-    take_turns()
+    app = make_app(config)
     sockets: dict[int, Any] = {}
     try:
         server = create_server(
