@@ -44,12 +44,28 @@ class Call:
         )
 
 
+def joined(lines: Sequence[str]) -> list[str]:
+    """*lines* with the calls in one piece that strace cuts where another thread's call comes between, each
+    where it ends."""
+    whole: list[str] = []
+    begun: dict[str, str] = {}
+    for line in lines:
+        pid, _, text = line.partition(" ")
+        if line.endswith("<unfinished ...>"):
+            begun[pid] = line.removesuffix("<unfinished ...>")
+        elif (resumed := re.match(r" *<\.\.\. \w+ resumed>(.*)", text)) and pid in begun:
+            whole.append(begun.pop(pid) + resumed[1])
+        else:
+            whole.append(line)
+    return whole
+
+
 def calls_between(lines: Sequence[str], first: str, last: str) -> list[Call]:
     """The calls of all threads between the arrival of the requests *first* and *last*, in order of their
     beginning."""
     begin = next(number for number, line in enumerate(lines) if f'"GET {first} ' in line)
     end = next(number for number, line in enumerate(lines) if f'"GET {last} ' in line)
-    found = (re.match(r"\d+ +(\w+)\((.*)", line) for line in lines[begin + 1 : end])
+    found = (re.match(r"\d+ +(\w+)\((.*)", line) for line in joined(lines[begin + 1 : end]))
     return [Call(match[1], match[2]) for match in found if match and match[1] != "recvfrom"]
 
 
