@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from imagefactory.errors import ConfigError, nearest
+from imagefactory.tags import TAG_HEADERS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -128,6 +129,14 @@ def secret(value: object) -> str:
     return found
 
 
+def header_value(value: object) -> str:
+    """What a header may have as its value. No error shows it: it may be a secret."""
+    found = text_or_none(value)
+    if found is None or not re.fullmatch(r"[ -~]+", found):
+        raise ValueError("the value of a header is a text of printable ASCII characters, and not empty")
+    return found
+
+
 def flag(value: object) -> bool:
     found = plain(value)
     if not isinstance(found, bool):
@@ -174,6 +183,12 @@ def size(low: int) -> Reader[int]:
 def folder(value: object) -> Path:
     """The folder as it is written; `from_mapping` makes it absolute."""
     return Path(matching(r"[^\x00-\x1f\x7f]+", "a folder")(str(value) if isinstance(value, Path) else value))
+
+
+def log_file(value: object) -> str:
+    """A file's path as it is written, ``-`` for standard output, or nothing; made absolute like a folder."""
+    found = str(value) if isinstance(value, Path) else value
+    return or_empty(matching(r"[^\x00-\x1f\x7f]+", "a file, or '-' for standard output"))(found)
 
 
 def several(read: Reader[T], at_least: int = 0) -> Reader[tuple[T, ...]]:
@@ -298,6 +313,9 @@ def masked_repr(self: Signing | Admin) -> str:
 
 
 NAME = (r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit")
+HEADER = (r"[A-Za-z0-9_-]{1,64}", "1 to 64 of A-Z, a-z, 0-9, _ and -")
+ADDRESS = (r"https?://[!-~]+", "an address such as https://cdn.example/purge")
+ARGUMENT = (r"[^\x00]+", "an argument of a command; write ['/usr/local/bin/purge-cdn', '--now']")
 KEY_ID = (r"[A-Za-z0-9_-]{1,32}", "1 to 32 of A-Z, a-z, 0-9, _ and -")
 
 
@@ -315,6 +333,8 @@ class Server:
     port: int = setting(8080, whole(0, 65_535))
     threads: int = setting(64, whole(1, 10_000))
     trusted_proxies: tuple[str, ...] = setting([], several(proxy))
+    access_log: str = setting("", log_file)
+    log_level: str = setting("info", one_of("debug", "info", "warning", "error"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +357,7 @@ class Http:
     timing_allow_origin: str = setting(
         "", or_empty(matching(rf"\*|{ORIGIN}( *, *{ORIGIN})*", "'*' or origins separated by commas"))
     )
+    cache_tags: str = setting("", or_empty(one_of(*TAG_HEADERS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +422,9 @@ class Signing:
 @dataclass(frozen=True, slots=True)
 class Admin:
     token: str = setting("", or_empty(secret), is_secret=True)
+    purge_url: str = setting("", or_empty(matching(*ADDRESS)))
+    purge_headers: Mapping[str, str] = setting({}, table(*HEADER, header_value), is_secret=True)
+    purge_command: tuple[str, ...] = setting([], several(matching(*ARGUMENT)))
     __repr__ = masked_repr
 
 
@@ -479,6 +503,9 @@ def from_mapping(
         config = section(Config, "section")(tree)
         paths = Paths((base / config.paths.pictures).absolute(), (base / config.paths.cache).absolute())
         config = replace(config, paths=paths)
+        if config.server.access_log not in ("", "-"):
+            log = str((base / config.server.access_log).absolute())
+            config = replace(config, server=replace(config.server, access_log=log))
         agree(config)
     except ConfigError as error:
         dotted = {".".join(map(label, keys)): name for keys, name in variables.items()}
@@ -506,6 +533,14 @@ def agree(config: Config) -> None:
     if pictures == cache or pictures in cache.parents or cache in pictures.parents:
         where = f"{str(cache)!r} and the pictures folder {str(pictures)!r}"
         raise ConfigError("paths.cache", f"{where} may not be the same or lie one inside the other")
+    if config.server.access_log not in ("", "-"):
+        try:
+            log = Path(config.server.access_log).resolve()
+        except (OSError, RuntimeError) as error:
+            raise ConfigError("server.access_log", f"this file can't be followed: {error}") from error
+        if not {pictures, cache}.isdisjoint((log, *log.parents)):
+            problem = f"{str(log)!r} may not lie in the pictures folder or the cache"
+            raise ConfigError("server.access_log", problem)
     if "$" in str(config.paths.cache):
         raise ConfigError(
             "paths.cache", f"{str(config.paths.cache)!r} has a $, which diskcache would replace"

@@ -76,12 +76,22 @@ class Gate:
     """
 
     def __init__(self, renders: int, queue: int, inside: int) -> None:
-        self._free = renders
+        self._renders = self._free = renders
         self._queue = queue
         self._limit = inside
         self._waiting: list[_Ticket] = []
         self._inside = 0
         self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn now."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many renders are under way now."""
+        return self._renders - self._free
 
     @contextmanager
     def enter(self) -> Iterator[None]:

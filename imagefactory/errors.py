@@ -4,16 +4,21 @@
     ├── ConfigError              a mistake in the configuration; stops the program, never an answer
     ├── RequestError             the visitor's request can't be answered with a picture
     │   ├── BadParameter     400 a parameter has a value that it can't have
+    │   ├── Unauthorized     401 the admin token is missing or wrong
     │   ├── Forbidden        403 this server does not render that for everybody
     │   ├── NotFound         404 no such picture; one text for every reason
     │   ├── MethodNotAllowed 405
+    │   ├── BodyTooLarge     413 what was sent along is too long
+    │   ├── WrongType        415 what was sent along is not of the type that it has to be
     │   ├── Undecodable      422 the file is a broken picture
     │   ├── TooLarge         422 the picture is over the pixel or byte budget
+    │   ├── MissingExtra     501 that needs a library which is not installed
     │   └── Unavailable      503 try again later
     │       ├── Busy             too many renders at once
     │       └── TimedOut         a render took too long
     ├── SourceChanged            the source changed while it was read; the generator starts again
     └── StorageError             the cache can't be read or written; the generator answers without it
+        └── Full                     within its budget there is no room; the keeper makes some
 
 Each error carries its data and builds its text from it. Doors translate: the Flask error handler to a
 status and JSON, the command line to stderr and an exit code.
@@ -27,19 +32,24 @@ from typing import Self
 
 __all__ = [
     "BadParameter",
+    "BodyTooLarge",
     "Busy",
     "ConfigError",
     "Forbidden",
+    "Full",
     "ImageFactoryError",
     "MethodNotAllowed",
+    "MissingExtra",
     "NotFound",
     "RequestError",
     "SourceChanged",
     "StorageError",
     "TimedOut",
     "TooLarge",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "WrongType",
     "nearest",
 ]
 
@@ -96,6 +106,16 @@ class BadParameter(RequestError):
         super().__init__(problem)
 
 
+class Unauthorized(RequestError):
+    """The admin token is missing or wrong (RFC 9110 §15.5.2)."""
+
+    status = 401
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("this needs the token of [admin], as 'Authorization: Bearer TOKEN'")
+
+
 class Forbidden(RequestError):
     """The server is set up not to make this for everybody (``[limits] sizes``)."""
 
@@ -125,7 +145,30 @@ class MethodNotAllowed(RequestError):
     def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
         self.method = method
         self.allowed = allowed
-        super().__init__(f"pictures take no {method[:20]} requests, only {', '.join(allowed)}")
+        super().__init__(f"this address takes no {method[:20]} requests, only {', '.join(allowed)}")
+
+
+class BodyTooLarge(RequestError):
+    """A request came with more bytes than the *limit* (RFC 9110 §15.5.14)."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"a request may have {limit} bytes here, this one has more")
+
+
+class WrongType(RequestError):
+    """A request came with something that is not of the media type *wanted* (RFC 9110 §15.5.16)."""
+
+    status = 415
+    code = "wrong_type"
+
+    def __init__(self, given: str, wanted: str) -> None:
+        self.given = given
+        self.wanted = wanted
+        super().__init__(f"Content-Type is {given[:100]!r}, and has to be {wanted}")
 
 
 class Undecodable(RequestError):
@@ -150,6 +193,17 @@ class TooLarge(RequestError):
         self.size = size
         self.limit = limit
         super().__init__(f"the source has {size} {what}, above the limit of {limit}")
+
+
+class MissingExtra(RequestError):
+    """An optional library is not installed; *extra* names the one of ours that brings it."""
+
+    status = 501
+    code = "not_installed"
+
+    def __init__(self, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f"this needs pip install 'flask-imagefactory[{extra}]'")
 
 
 class Unavailable(RequestError):
@@ -189,3 +243,12 @@ class StorageError(ImageFactoryError):
     def __init__(self, part: str, problem: str) -> None:
         self.part = part
         super().__init__(problem)
+
+
+class Full(StorageError):
+    """Storing *wanted* bytes more would take the cache over its ``max_bytes``, or the disk under its
+    ``min_free``."""
+
+    def __init__(self, wanted: int, problem: str) -> None:
+        self.wanted = wanted
+        super().__init__("budget", problem)

@@ -27,6 +27,7 @@ from .config import Config
 from .crowd import Flights, Gate, Recent
 from .errors import (
     Forbidden,
+    Full,
     NotFound,
     RequestError,
     SourceChanged,
@@ -39,12 +40,14 @@ from .errors import (
 from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding
 from .geometry import clamp, snap, turned
 from .jobs import Job, Rendered, Renderer, Stamp
+from .keeper import Keeper
 from .negotiation import negotiate
 from .parameters import Request, compile_presets, parse_request
 from .recipe import Recipe
 from .renderers import slots
 from .sources import Sources
 from .store import Body, Store, open_store
+from .tally import Tally
 from .troubles import Troubles
 from .variants import Key, Source, Variant
 
@@ -91,17 +94,27 @@ class Answer:
 
 
 class Generator:
-    """The generator of one configuration. *renderer* decodes and encodes, *clock* gives unix seconds.
+    """The generator of one configuration. *renderer* decodes and encodes, *clock* gives unix seconds,
+    *store* is one that several generators share.
 
     Raises ConfigError for a preset with a mistake. Nothing on disk is touched before the first use.
     """
 
-    def __init__(self, config: Config, renderer: Renderer, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        renderer: Renderer,
+        clock: Callable[[], float] = time.time,
+        store: Store | None = None,
+    ) -> None:
         self.config = config
         self.sources = Sources(config.paths.pictures, config.limits.max_source_bytes)
-        self.store: Store = open_store(config)
+        self.store: Store = store or open_store(config)
         self.presets = compile_presets(config.presets)
         self.troubles = Troubles()
+        self.tally = Tally()
+        self.meters: list[Callable[[], Mapping[str, float]]] = []  # who else has gauges
+        self.keeper = Keeper(self.store, self.tally, self.troubles, self.gauges, clock)
         self._renderer = renderer
         self._clock = clock
         self._salt = hashlib.sha256(config.cache.salt.encode()).hexdigest()[:8] if config.cache.salt else ""
@@ -132,8 +145,7 @@ class Generator:
         Raises NotFound, BadParameter, Undecodable, TooLarge, Busy, TimedOut, Unavailable.
         """
         if self._process != os.getpid():
-            self._process = os.getpid()
-            self.store.start()
+            self.start()
         for _ in range(3):
             source = self.source(path)
             if request.is_plain:
@@ -144,6 +156,20 @@ class Generator:
             except SourceChanged:
                 continue
         return self._unstored(path, request, accept)
+
+    def start(self) -> None:
+        """Begin to work in this process: once, before the first answer, and again after a fork."""
+        self._process = os.getpid()
+        self.store.start()
+
+    def gauges(self) -> dict[str, float]:
+        """What this process is doing at the moment, by name."""
+        gauges: dict[str, float] = {"renders_waiting": self._gate.waiting}
+        gauges["renders_running"] = self._gate.running
+        gauges |= {f"trouble {part}": 1 for part in self.troubles.current}
+        for meter in self.meters:
+            gauges |= meter()
+        return gauges
 
     def open(self, answer: Answer) -> Body | None:
         """The bytes of *answer*; None if they are gone or not the right ones: then ask ``answer`` once more,
@@ -195,6 +221,11 @@ class Generator:
             presets_only=limits.sizes == "presets",
             salt=self._salt,
         )
+
+    def operators_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
+        """As ``request``, for who runs this server: ``[limits] sizes`` keeps nobody from asking. Raises
+        BadParameter."""
+        return parse_request(pairs, self.presets, salt=self._salt)
 
     def health(self) -> dict[str, object]:
         """Whether pictures can be read and rendered, and what is wrong with the cache, by part."""
@@ -263,6 +294,8 @@ class Generator:
         header, problem = self._probe(source.path, source.digest)
         if self.sources.stamp(source.path) != source.stamp:
             raise SourceChanged
+        if problem:
+            self.troubles.note_failure(source.path, Undecodable(problem), self._clock())
         source = replace(source, header=header, problem=problem)
         self._learn(source, None)
         return source
@@ -359,6 +392,15 @@ class Generator:
             answer = replace(answer, result="coalesced", seconds={})
         return replace(answer, source=source, version=wanted.version)
 
+    def preview(self, source: Source, wanted: Wanted) -> bytes:
+        """The bytes of *wanted*, rendered and not stored: for who looks at the cache and shall leave no trace
+        in it. Raises as ``make``."""
+        failure = self._failures.get(_cause(wanted)) or self._failures.get(wanted.key.text())
+        if failure is not None:
+            raise failure.again()
+        with self._gate.enter():
+            return self._run(source, wanted, None).body or b""
+
     def _lead(self, source: Source, wanted: Wanted) -> Answer:
         try:
             with self.store.claim(wanted.key, self.config.render.timeout_s) as has_waited:
@@ -366,6 +408,9 @@ class Generator:
                 body = found and self.open(found)
                 if found and body:
                     return replace(found, body=body, result="coalesced" if has_waited else "hit")
+                adopted = self.store.adopt(wanted.key)
+                if adopted:
+                    return replace(_answer(source, wanted, adopted), body=self.store.body(adopted))
                 return self._render(source, wanted)
         except StorageError as error:
             self.troubles.note(error)
@@ -376,6 +421,8 @@ class Generator:
         if not self.troubles.is_paused():
             try:
                 return self._render_and_keep(source, wanted, epoch)
+            except Full as error:
+                self.keeper.make_room(error)
             except StorageError as error:
                 self.troubles.note(error)
         rendered = self._run(source, wanted, None)
@@ -391,6 +438,11 @@ class Generator:
                 body = self.store.body(variant)
                 self.troubles.clear()
                 self._probed_s = self._clock()
+                if self.store.is_tight:
+                    self.keeper.wake()
+            except Full as error:
+                self.keeper.make_room(error)
+                body = None
             except StorageError as error:
                 self.troubles.note(error)
                 body = None
@@ -435,9 +487,12 @@ class Generator:
                 waited_s = time.perf_counter() - began
                 rendered = self._renderer.render(self._job(source, wanted, target))
                 rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
+                for phase, seconds in rendered.seconds.items():
+                    self.tally.observe(f"render_seconds {phase} {wanted.key.encoding}", seconds)
         except (Undecodable, TooLarge, TimedOut) as error:
             if self._has_changed(source):
                 raise SourceChanged from error
+            self.troubles.note_failure(source.path, error, self._clock())
             if not isinstance(error.__cause__, MemoryError):
                 cause = wanted.key.text() if error.is_of_recipe else _cause(wanted)
                 self._remember(cause, error)

@@ -43,6 +43,11 @@ class Memo(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._slots)
 
+    def keys(self) -> list[K]:
+        """The keys of all values that are there now."""
+        with self._lock:
+            return list(self._slots)
+
     def get(self, key: K) -> V | None:
         """The value put under *key*, if it is still there."""
         slot = self._slots.get(key)

@@ -11,22 +11,30 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
 from .errors import StorageError
 from .folders import OPEN, PRIVATE, make_folder
 from .formats import ENCODINGS
+from .recipe import parse
 from .variants import Key, Variant
 
-__all__ = ["Objects", "Temp"]
+__all__ = ["Objects", "Temp", "remove_abandoned"]
 
 _FILE_MODE = 0o640  # a web server in the owner's group may read objects (X-Accel-Redirect)
 _MAX_SEEN = 100_000
 
+
+_BY_SUFFIX = {row.suffix: row.name for row in ENCODINGS.values()}
+_NAME = re.compile(
+    r"([0-9a-f]{2})/([0-9a-f]{64})/([a-z0-9,._-]{1,180})\.([0-9a-f]{32})\.(" + "|".join(_BY_SUFFIX) + ")"
+)
 
 _Mark = tuple[int, int, int]
 
@@ -57,6 +65,13 @@ class Objects:
         """The path below ``root`` of the object with *body* (sha256 in hex) for *key*."""
         suffix = ENCODINGS[key.encoding].suffix
         return f"{key.digest[:2]}/{key.digest}/{key.recipe}.{body[:32]}.{suffix}"
+
+    def named(self, name: str) -> tuple[Key, str] | None:
+        """Key and first 32 hex digits of the body for which ``name`` gives *name*; None if there are none."""
+        match = _NAME.fullmatch(name)
+        if match is None or match[1] != match[2][:2] or not _is_recipe(match[3]):
+            return None
+        return Key(match[2], match[3], _BY_SUFFIX[match[5]]), match[4]
 
     def open(self, variant: Variant) -> FileIO | None:
         """The object of *variant*, open for reading; None if it is not there, whole and unaltered.
@@ -182,14 +197,61 @@ class Objects:
         with suppress(OSError):
             path.parent.rmdir()
 
+    def bodies(self, key: Key) -> list[str]:
+        """The body digests, as far as names tell them (32 hex), of the objects that lie there for *key*."""
+        pattern = re.compile(rf"{re.escape(key.recipe)}\.([0-9a-f]{{32}})\.{ENCODINGS[key.encoding].suffix}")
+        folder = self.root / key.digest[:2] / key.digest
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  # names are all that is wanted
+        except OSError:
+            return []
+        return [match[1] for name in names if (match := pattern.fullmatch(name))]
+
+    def inspect(self, key: Key, body: str) -> tuple[str, int] | None:
+        """The sha256 in hex of the object's bytes and how many there are; None if it is not there, or its
+        bytes are not those that *body*, the 32 hex digits of its name, stand for. Raises StorageError."""
+        name = self.name(key, body)
+        try:
+            with FileIO(f"{self.root}/{name}") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                status = os.fstat(file.fileno())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError("objects", f"an object can't be read: {error.strerror}") from error
+        if not digest.startswith(body) or status.st_size == 0:
+            return None
+        self._see(name, _mark(status))
+        return digest, status.st_size
+
     def sweep(self) -> int:
-        """Remove files that a dead process left in ``tmp``; how many there were."""
+        """Remove files that a dead process left in ``tmp``; how many there were.
+
+        Not those with a suffix, which mean more than a render that was not finished.
+        """
         count = 0
         with suppress(OSError), os.scandir(self.tmp) as entries:
             for entry in entries:
-                if entry.is_file(follow_symlinks=False):
-                    count += _remove_abandoned(entry.path)
+                if "." not in entry.name and entry.is_file(follow_symlinks=False):
+                    count += remove_abandoned(entry.path)
         return count
+
+    def folders(self) -> Iterator[str]:
+        """The paths below ``root`` of the folders that have the objects of one source each, in order. Raises
+        StorageError."""
+        for outer in _names(self.root):
+            for inner in _names(self.root / outer):
+                yield f"{outer}/{inner}"
+
+    def by_folder(self) -> Iterator[list[str]]:
+        """The paths below ``root`` of all that lies there, a list for each source, in order.
+
+        What is no folder where one should be comes in a list of its own. Raises StorageError.
+        """
+        for outer in _names(self.root):
+            for inner in _names(self.root / outer, [""]):
+                folder = f"{outer}/{inner}".rstrip("/")
+                yield [f"{folder}/{name}".rstrip("/") for name in _names(self.root / folder, [""])]
 
     def walk(self) -> Iterator[Path]:
         """The paths of all objects."""
@@ -202,7 +264,7 @@ def _mark(status: os.stat_result) -> _Mark:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _remove_abandoned(path: str) -> bool:
+def remove_abandoned(path: str) -> bool:
     """Remove the file at *path* if nobody has its lock; whether that was so."""
     try:
         number = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -216,6 +278,27 @@ def _remove_abandoned(path: str) -> bool:
     finally:
         os.close(number)
     return True
+
+
+@lru_cache(10_000)
+def _is_recipe(text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(folder: Path, otherwise: list[str] | None = None) -> list[str]:
+    """The names in *folder*, in order; *otherwise* where it is no folder."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208  # names are all that is wanted
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        return otherwise or []
+    except OSError as error:
+        raise StorageError("objects", f"a folder of objects can't be read: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -72,6 +72,10 @@ class Recipe:
     quality: int | None = None
     salt: str = ""
 
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels of what this makes once clamped; 0 where only a render can tell."""
+        return (0, 0) if self.trim is not None else (self.width, self.height)
+
     def text(self) -> str:
         """The canonical text; ``parse`` reads it back."""
         words = [VERSION]

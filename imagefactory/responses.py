@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
@@ -18,10 +18,12 @@ from werkzeug.http import http_date
 
 from .conditions import Verdict, content_range, judge
 from .config import Http
-from .errors import MethodNotAllowed, RequestError, Unavailable
+from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .generator import Answer
 from .parameters import Request
 from .store import Body
+from .tags import tag_header
+from .tally import Tally
 
 __all__ = [
     "CHUNK",
@@ -30,7 +32,9 @@ __all__ = [
     "Reply",
     "accelerated",
     "error_reply",
+    "json_reply",
     "may_accelerate",
+    "note_answer",
     "options_reply",
     "picture_reply",
 ]
@@ -74,6 +78,8 @@ def picture_reply(
         ("X-Cache", answer.result),
     ]
     headers += _by_url(request.encoding == "auto", http)
+    if http.cache_tags:
+        headers.append(tag_header(http.cache_tags, answer.source.path, answer.source.digest))
     if answer.seconds:
         timing = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in answer.seconds.items())
         headers.append(("Server-Timing", timing))
@@ -90,6 +96,27 @@ def picture_reply(
     if verdict.status == 206:
         headers.append(("Content-Range", content_range(verdict, answer.bytes)))
     return Reply(verdict.status, headers, start, stop)
+
+
+def note_answer(tally: Tally, answer: Answer, status: int, sent: int, times: int = 1) -> None:
+    """Count *answer*, given *times* times with *status* and *sent* bytes of its body each.
+
+    ``requests <result> <encoding> <status>``; ``bytes_sent <encoding>``. Of variants that were sent whole
+    also ``bytes_of_variants <encoding>``, and ``bytes_of_sources <encoding>``: what the originals would have
+    taken instead. An original counts as the result ``original``.
+    """
+    if not times:
+        return
+    encoding = answer.media_type.removeprefix("image/")
+    result = "original" if answer.variant is None else answer.result
+    tally.add(f"requests {result} {encoding} {status}", times)
+    if answer.variant is not None:
+        tally.use(answer.variant.key.text(), times)
+        if sent == answer.bytes:
+            tally.add(f"bytes_of_variants {encoding}", times * sent)
+            tally.add(f"bytes_of_sources {encoding}", times * answer.source.stamp.size)
+    if sent:
+        tally.add(f"bytes_sent {encoding}", times * sent)
 
 
 def may_accelerate(reply: Reply, environ: Mapping[str, object], http: Http) -> bool:
@@ -134,14 +161,16 @@ def error_reply(error: RequestError, is_auto: bool, http: Http) -> Reply:
     extra = []
     if isinstance(error, Unavailable):
         extra.append(("Retry-After", str(error.retry_after_s)))
+    if isinstance(error, Unauthorized):
+        extra.append(("WWW-Authenticate", 'Bearer realm="imagefactory"'))
     if isinstance(error, MethodNotAllowed):
         extra.append(("Allow", ", ".join(error.allowed)))
     return _json_reply(error.status, error.code, str(error), extra + _by_url(is_auto, http))
 
 
-def options_reply(is_auto: bool, http: Http) -> Reply:
+def options_reply(is_auto: bool, http: Http, allowed: tuple[str, ...] = METHODS) -> Reply:
     """The reply to OPTIONS (RFC 9110 §9.3.7)."""
-    return Reply(204, [("Allow", ", ".join(METHODS)), ("Cache-Control", "no-store"), *_by_url(is_auto, http)])
+    return Reply(204, [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store"), *_by_url(is_auto, http)])
 
 
 def _failed(verdict: Verdict, length: int, request: Request, http: Http) -> Reply:
@@ -154,14 +183,19 @@ def _failed(verdict: Verdict, length: int, request: Request, http: Http) -> Repl
 
 
 def _json_reply(status: int, code: str, detail: str, extra: list[tuple[str, str]]) -> Reply:
-    text = json.dumps({"error": code, "detail": detail}).encode() + b"\n"
+    return json_reply(status, {"error": code, "detail": detail}, extra)
+
+
+def json_reply(status: int, values: Mapping[str, object], extra: Iterable[tuple[str, str]] = ()) -> Reply:
+    """A reply with *values* as JSON, which nobody may keep."""
+    text = json.dumps(values).encode() + b"\n"
     headers = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(text))),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
     ]
-    return Reply(status, headers + extra, text=text)
+    return Reply(status, [*headers, *extra], text=text)
 
 
 def _by_url(is_auto: bool, http: Http) -> list[tuple[str, str]]:

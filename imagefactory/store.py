@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,21 @@ from typing import BinaryIO, Protocol
 
 from .claims import Claims
 from .config import Config
-from .errors import StorageError, TimedOut
-from .index import Index
+from .errors import Full, StorageError, TimedOut
+from .index import Index, VariantRow
 from .jobs import Rendered
 from .memo import Memo
 from .objects import Objects, Temp
+from .recipe import parse
+from .removals import Removals
+from .sessions import Sessions
 from .variants import Key, Source, Variant
 
 __all__ = ["Body", "DiskStore", "MemoryStore", "Store", "open_store"]
 
 
+# How long a process that starts waits for the render of a picture that another one was about to remove.
+_FINISH_S = 1.0
 # What an entry of the memo takes beside its bytes: 680 were measured.
 _ENTRY_BYTES = 700
 
@@ -43,7 +48,9 @@ class Body:
 
 
 class Store(Protocol):
-    """What the generator asks of a cache."""
+    """What the generator asks of a cache. *is_tight*: what was stored last took from the reserve."""
+
+    is_tight: bool
 
     def source(self, path: str) -> Source | None:
         """What is remembered of the source at *path*, for its stamp of then."""
@@ -84,28 +91,60 @@ class Store(Protocol):
     def probe(self, size: int) -> None:
         """Raise StorageError if *size* bytes could not be stored now."""
 
+    def adopt(self, key: Key) -> Variant | None:
+        """The variant with *key*, if its object is there though its row is not."""
+
+    def add_up(self, uses: Mapping[str, int], counts: Mapping[str, float], now_s: float) -> None:
+        """Keep what was counted: uses of variants by the text of their key, and counts by name."""
+
+    def counters(self) -> Mapping[str, float]:
+        """All that was counted, by name."""
+
+    def size(self) -> tuple[int, int]:
+        """How many variants there are, and their bytes."""
+
+    def tell(self, gauges: Mapping[str, float]) -> None:
+        """Let others know how this process is doing at the moment."""
+
+    def told(self) -> list[Mapping[str, float]]:
+        """What each living process has told of itself last."""
+
 
 def open_store(config: Config) -> Store:
     """The store that *config* asks for. Nothing is touched on disk before the first use."""
     if config.cache.mode == "memory":
         return MemoryStore(config.cache.memory_bytes)
-    return DiskStore(config.paths.cache, config.cache.max_bytes)
+    return DiskStore(
+        config.paths.cache,
+        config.cache.max_bytes,
+        config.cache.min_free,
+        config.limits.variants_per_source,
+    )
 
 
 class DiskStore:
-    """The cache in the folder *root*, shared by all processes of a machine; *max_bytes* bounds its objects.
+    """The cache in the folder *root*, shared by all processes of a machine.
+
+    Its objects have *max_bytes* together at most, and *min_free* bytes of the disk stay free; a source has
+    *variants_per_source* variants at most (0: any number), the one used least recently gives way.
 
     The order of writes is object before row, so that a crash at any moment leaves at worst an object
     without a row: wasted bytes, never a wrong answer.
     """
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
+    def __init__(self, root: Path, max_bytes: int, min_free: int = 0, variants_per_source: int = 0) -> None:
         self.root = root
         self.max_bytes = max_bytes
+        self.min_free = min_free
+        self.variants_per_source = variants_per_source
         self.index = Index(root / "index", root / "locks" / "index", root / "tmp" / "damaged-index")
         self.objects = Objects(root)
         self.claims = Claims(root / "locks" / "claims")
+        self.sessions = Sessions(root / "locks")
+        self.removals = Removals(self.index, self.objects, self.claims, self.renew_epoch)
         self._epoch_path = str(root / "epoch")  # asked for at each hit
+        self._largest = 0
+        self.is_tight = False
 
     def source(self, path: str) -> Source | None:
         return self.index.source(path)
@@ -134,19 +173,60 @@ class DiskStore:
         if temp is None:
             raise StorageError("objects", "there is no file to keep")
         size = os.fstat(temp.number).st_size
-        if self.index.total_bytes() + size > self.max_bytes:
-            raise StorageError("budget", f"the cache has reached its max_bytes of {self.max_bytes}")
+        self._largest = max(self._largest, size)
+        total, free = self.index.total_bytes(), self.free_bytes()
+        if total + size > self.max_bytes:
+            raise Full(size, f"the cache has reached its max_bytes of {self.max_bytes}")
+        if free < self.min_free:
+            raise Full(size, f"the disk has reached the min_free of {self.min_free} bytes")
         before = self.index.variant(key)
         variant = self.objects.publish(temp, key, rendered.width, rendered.height)
         try:
-            self.index.put_variant(variant)
+            surplus = self.index.put_variant(variant, self.variants_per_source)
         except StorageError:
             if before is None or before.body != variant.body:  # nobody would find it, and nobody count it
                 self.objects.remove(key, variant.body)
             raise
         if before is not None and before.body != variant.body:
             self.objects.remove(key, before.body)
+        for row in surplus:
+            self.remove_object(row)
+        capacity = self._capacity(total, free + size)
+        self.is_tight = total + size > capacity - self._reserve(capacity) // 2
         return variant
+
+    def remove_object(self, row: VariantRow) -> None:
+        """Remove the object of *row*, also where the row does not say any more which one that is."""
+        if row.key is not None:
+            known = [row.variant.body] if row.variant else self.objects.bodies(row.key)
+            for body in known:
+                self.objects.remove(row.key, body)
+
+    def free_bytes(self) -> int:
+        """The bytes that this user may still write on the disk. Raises StorageError."""
+        try:
+            status = os.statvfs(self.root)
+        except OSError as error:
+            raise StorageError("objects", f"the disk can't be asked: {error.strerror}") from error
+        return status.f_bavail * status.f_frsize
+
+    def room(self) -> tuple[int, int]:
+        """The bytes that all objects have together, and those that they should have at most: the capacity
+        (``max_bytes``, or what the disk leaves them) without a reserve for what is rendered meanwhile."""
+        total = self.index.total_bytes()
+        capacity = self._capacity(total, self.free_bytes())
+        return total, capacity - self._reserve(capacity)
+
+    def capacity(self) -> int:
+        """The bytes that objects may have together now."""
+        return self._capacity(self.index.total_bytes(), self.free_bytes())
+
+    def _capacity(self, total: int, free: int) -> int:
+        return max(0, min(self.max_bytes, total + free - self.min_free))
+
+    def _reserve(self, capacity: int) -> int:
+        # A fiftieth, or 16 of the largest objects of late, but no more than a quarter.
+        return max(capacity // 50, min(capacity // 4, 16 * self._largest))
 
     def remove(self, variant: Variant) -> None:
         self.index.remove_variant(variant.key)
@@ -179,9 +259,44 @@ class DiskStore:
 
     def start(self) -> None:
         self.objects.sweep()
-        if not self.epoch():
-            with suppress(StorageError, OSError):
+        with suppress(StorageError, OSError):
+            if self.sessions.begin():  # somebody died: between an object and its row, perhaps
+                self.index.set_whole(False)
+            if not self.epoch():
                 self.renew_epoch()
+        with suppress(StorageError, OSError, TimedOut):
+            self.removals.finish(_FINISH_S)
+
+    def adopt(self, key: Key) -> Variant | None:
+        """While the index is not whole an object may lie there without its row: then it gets one.
+
+        None where there is no such object. Raises StorageError.
+        """
+        if self.index.is_whole():
+            return None
+        for body in self.objects.bodies(key):
+            found = self.objects.inspect(key, body)
+            if found is not None:
+                variant = Variant(key, *found, *parse(key.recipe).size())
+                for row in self.index.put_variant(variant, self.variants_per_source):
+                    self.remove_object(row)
+                return variant
+        return None
+
+    def add_up(self, uses: Mapping[str, int], counts: Mapping[str, float], now_s: float) -> None:
+        self.index.add_up(uses, counts, now_s)
+
+    def counters(self) -> Mapping[str, float]:
+        return self.index.counters()
+
+    def size(self) -> tuple[int, int]:
+        return self.index.count(), self.index.total_bytes()
+
+    def tell(self, gauges: Mapping[str, float]) -> None:
+        self.sessions.tell(gauges)
+
+    def told(self) -> list[Mapping[str, float]]:
+        return self.sessions.told()
 
     def probe(self, size: int) -> None:
         """Try what a miss does, on a small scale: write and sync a file, begin to write the index."""
@@ -202,7 +317,7 @@ class DiskStore:
 class MemoryStore:
     """A memo of at most *max_bytes* of bodies in this process; nothing is written anywhere.
 
-    Look-ups take no lock. Rows of sources are bounded in number.
+    Look-ups take no lock. Rows of sources are bounded in number. A purge reaches this process alone.
     """
 
     _max_sources = 100_000
@@ -210,7 +325,11 @@ class MemoryStore:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._sources: dict[str, Source] = {}
+        self.is_tight = False
         self._variants: Memo[Key, tuple[Variant, bytes]] = Memo(max_bytes)
+        self._counts: dict[str, float] = {}
+        self._gauges: Mapping[str, float] = {}
+        self._epoch = 0
         self._lock = threading.Lock()
 
     def source(self, path: str) -> Source | None:
@@ -254,7 +373,33 @@ class MemoryStore:
         yield False  # the threads of a process share a future already
 
     def epoch(self) -> int:
-        return 0
+        return self._epoch
+
+    def renew_epoch(self) -> None:
+        """Let nobody give an answer again that he has remembered."""
+        with self._lock:
+            self._epoch += 1
+
+    def known(self, paths: Sequence[str]) -> dict[str, Source]:
+        """What is remembered of the sources at *paths*, by path."""
+        return {path: source for path in paths if (source := self._sources.get(path))}
+
+    def sources(self, folder: str = "") -> Iterator[Source]:
+        """What is remembered of the sources at and below the path *folder*; without one of all."""
+        for path, source in sorted(self._sources.copy().items()):
+            if not folder or path == folder or path.startswith(f"{folder}/"):
+                yield source
+
+    def remove_sources(self, paths: Iterable[str]) -> None:
+        """Forget the sources at *paths*."""
+        with self._lock:
+            for path in paths:
+                self._sources.pop(path, None)
+
+    def variants(self) -> list[Variant]:
+        """All variants that are there now."""
+        found = (self._variants.get(key) for key in self._variants.keys())  # noqa: SIM118  # no dict
+        return [entry[0] for entry in found if entry]
 
     def follow(self) -> None:
         """Nothing: no other process sees this memo."""
@@ -264,3 +409,25 @@ class MemoryStore:
 
     def probe(self, size: int) -> None:
         """Nothing can fail."""
+
+    def adopt(self, key: Key) -> Variant | None:
+        """Nothing lies there but what is known."""
+        return None
+
+    def add_up(self, uses: Mapping[str, int], counts: Mapping[str, float], now_s: float) -> None:
+        """Keep *counts*; the memo knows by itself what is used."""
+        with self._lock:
+            for name, amount in counts.items():
+                self._counts[name] = self._counts.get(name, 0) + amount
+
+    def counters(self) -> Mapping[str, float]:
+        return dict(self._counts)
+
+    def size(self) -> tuple[int, int]:
+        return len(self._variants), self._variants.bytes
+
+    def tell(self, gauges: Mapping[str, float]) -> None:
+        self._gauges = gauges
+
+    def told(self) -> list[Mapping[str, float]]:
+        return [self._gauges]

@@ -52,7 +52,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A rendered picture: sha256 of its *body* in hex, *bytes* long, *width* x *height* pixels."""
+    """A rendered picture: sha256 of its *body* in hex, *bytes* long, *width* x *height* pixels: 0
+    where it came back from its object alone, and the recipe does not say it."""
 
     key: Key
     body: str

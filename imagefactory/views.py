@@ -32,13 +32,20 @@ from werkzeug.routing import BaseConverter
 from werkzeug.wsgi import wrap_file
 
 from . import config as configs
+from .admin import is_authorized
+from .clients import is_local
 from .config import Config
-from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unavailable
+from .dashboard import blueprint as dashboard_blueprint
+from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .fastpath import FastPath
 from .formats import PICTURE_SUFFIXES
 from .generator import Answer, Generator
 from .jobs import Renderer
+from .metrics import CONTENT_TYPE, exposition
+from .ops import blueprint as ops_blueprint
+from .ops import purge_picture
 from .parameters import Request, has_auto
+from .readings import Reader
 from .renderers import open_renderer
 from .responses import (
     CHUNK,
@@ -48,6 +55,7 @@ from .responses import (
     accelerated,
     error_reply,
     may_accelerate,
+    note_answer,
     options_reply,
     picture_reply,
 )
@@ -102,6 +110,9 @@ class ImageFactory:
         state.generator = Generator(state.config, self._renderer or open_renderer(state.config.render))
         app.extensions[_NAME] = state
         app.register_blueprint(state._blueprint())
+        if state.config.admin.token:
+            app.register_blueprint(ops_blueprint(state.generator))
+            app.register_blueprint(dashboard_blueprint(state.generator))
         if _is_bare(app):
             state._app = app
             state.fastpath = FastPath(app.wsgi_app, state.generator)
@@ -130,13 +141,20 @@ class ImageFactory:
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
         http, is_auto = self.config.http, False
+        allowed = (*METHODS, "DELETE") if self.config.admin.token else METHODS
+        self.generator.keeper.start()
         try:
             pairs = _pairs()
             is_auto = has_auto(pairs, self.generator.presets)
             if request.method == "OPTIONS":
-                return _textual(options_reply(is_auto, http))
-            if request.method not in METHODS:
-                raise MethodNotAllowed(request.method, METHODS)
+                self.generator.tally.add("requests options - 204")
+                return _textual(options_reply(is_auto, http, allowed))
+            if request.method not in allowed:
+                raise MethodNotAllowed(request.method, allowed)
+            if request.method == "DELETE":
+                reply = purge_picture(self.generator, request.environ, path)
+                self.generator.tally.add(f"requests purge - {reply.status}")
+                return _textual(reply)
             wanted = self.generator.request(pairs)
             is_auto = wanted.encoding == "auto"
             for is_again in (False, True, True):
@@ -146,6 +164,7 @@ class ImageFactory:
                 reply = picture_reply(answer, wanted, request.environ, http, self.generator.now_s())
                 if not reply.has_body or request.method == "HEAD":
                     self._remember(wanted, answer)
+                    note_answer(self.generator.tally, answer, reply.status, 0)
                     return _textual(reply)
                 body = self.generator.open(answer)
                 if body is None:
@@ -155,10 +174,15 @@ class ImageFactory:
                 except (FlaskNotFound, FileNotFoundError):
                     continue  # removed between the look and the open
                 self._remember(wanted, answer)
+                note_answer(self.generator.tally, answer, reply.status, reply.stop - reply.start)
                 return response
             raise Unavailable("the picture changes all the time", retry_after_s=1)
         except RequestError as error:
+            self.generator.tally.add(f"requests {error.code} - {error.status}")
             return _textual(error_reply(error, is_auto, http))
+        except Exception:
+            self.generator.tally.add("requests internal - 500")
+            raise
 
     def _send(self, reply: Reply, body: Body, length: int) -> Response:
         if body.data is not None:
@@ -295,6 +319,8 @@ def create_app(
     factory = ImageFactory(app, config, renderer=renderer)
     app.add_url_rule("/", "gallery", lambda: _gallery(factory))
     app.add_url_rule("/healthz", "healthz", lambda: _health(factory))
+    reader = Reader(factory.generator)
+    app.add_url_rule("/metrics", "metrics", lambda: _metrics(factory, reader))
     app.register_error_handler(Exception, _show_error)
     return app
 
@@ -347,6 +373,19 @@ def _health(factory: ImageFactory) -> Response:
     response.headers["Cache-Control"] = "no-store"
     if not is_up:
         response.headers["Retry-After"] = "5"
+    return response
+
+
+def _metrics(factory: ImageFactory, reader: Reader) -> Response:
+    """The numbers for Prometheus: for programs on this machine, and for who has the admin token."""
+    try:
+        if not is_local(request.environ) and not is_authorized(request.environ, factory.config.admin.token):
+            raise Unauthorized
+        response = Response(exposition(reader.take()), content_type=CONTENT_TYPE)
+    except RequestError as error:
+        return _textual(error_reply(error, False, factory.config.http))
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 

@@ -213,7 +213,7 @@ def serving(
 
 
 def write_config(
-    folder: Path, pictures: Path, cache: Path, **sections: Mapping[str, str | int | float | bool]
+    folder: Path, pictures: Path, cache: Path, /, **sections: Mapping[str, str | int | float | bool]
 ) -> Path:
     """A new config.toml in *folder* for these paths, with *sections* such as ``render={"timeout_s": 10}``."""
     lines = []

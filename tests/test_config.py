@@ -21,7 +21,14 @@ TOKEN = "open-sesame-open-sesame"
 HOSTILE = 'é\x00\x7f\x85\u2028"\\\n\U0001f600'
 EVERYTHING = {
     "paths": {"pictures": "in", "cache": "/var/cache/out"},
-    "server": {"host": "::1", "port": 0, "threads": 1, "trusted_proxies": ["10.0.0.0/8", "::1", "*"]},
+    "server": {
+        "host": "::1",
+        "port": 0,
+        "threads": 1,
+        "trusted_proxies": ["10.0.0.0/8", "::1", "*"],
+        "access_log": "logs/access é.log",
+        "log_level": "debug",
+    },
     "http": {
         "prefixes": ["/a/", "/b.c/d_e"],
         "originals": False,
@@ -61,7 +68,12 @@ EVERYTHING = {
         "0": {},
     },
     "signing": {"keys": {"web": SECRET, "Old-1": SECRET + "!"}},
-    "admin": {"token": TOKEN},
+    "admin": {
+        "token": TOKEN,
+        "purge_url": "https://cdn.example/purge?zone=1",
+        "purge_headers": {"X-Key": SECRET},
+        "purge_command": ["/bin/purge", "--now"],
+    },
 }
 
 
@@ -93,7 +105,7 @@ def error_of(make, *args, **kwargs):
 def test_the_defaults_are_those_of_the_contract():
     assert made() == Config(
         paths=module.Paths(BASE / "pictures", BASE / "cache_dir"),
-        server=module.Server("127.0.0.1", 8080, 64, ()),
+        server=module.Server("127.0.0.1", 8080, 64, (), "", "info"),
         http=module.Http(("/picture", "/images"), True, 3600, 0, False, "off", "/_imagefactory/", "", "", ""),
         limits=module.Limits(
             "any",
@@ -216,6 +228,9 @@ def test_a_mistake_in_the_apps_defaults_is_an_error_too():
         pytest.param("CACHE__SALT", "[" * 5000, "cache.salt", "[" * 5000, id="brackets"),
         ("CACHE__SALT", "", "cache.salt", ""),
         ("PATHS__PICTURES", "2026", "paths.pictures", BASE / "2026"),
+        ("SERVER__ACCESS_LOG", "2026", "server.access_log", "/srv/app/2026"),
+        ("SERVER__ACCESS_LOG", "-", "server.access_log", "-"),
+        ("SERVER__ACCESS_LOG", "", "server.access_log", ""),
         ("ENCODINGS__JPEG__QUALITY", "1", "encodings.jpeg.quality", 1),
         ("ENCODINGS__WEBP", "{ method = 5 }", "encodings.webp", module.Webp(80, 5)),
         ("PRESETS__THUMB__SCALEX", "240", "presets.thumb.scalex", "240"),
@@ -270,7 +285,11 @@ def test_only_names_with_two_underscores_are_keys():
         ("SERVER__PORT", "http", "'http' is not a whole number; write one from 0 to 65535"),
         ("SERVER__PORT", "1\nx = 2", "'1\\nx = 2' is not a whole number; write one from 0 to 65535"),
         ("SERVER__PORT__X", "1", "a table is not a whole number; write one from 0 to 65535"),
-        ("SERVER__", "1", "unknown key; there are host, port, threads, trusted_proxies"),
+        (
+            "SERVER__",
+            "1",
+            "unknown key; there are host, port, threads, trusted_proxies, access_log, log_level",
+        ),
         ("_SERVER__PORT", "1", "unknown section, did you mean 'server'?"),
         ("HTTP__PREFIXES", "/p", "'/p' is not a list; write ['/p']"),
         ("HTTP__STRICT", "yes", "'yes' is not true or false"),
@@ -298,6 +317,13 @@ def test_a_mistake_in_a_variable_names_the_variable(name, text, problem):
         ("server.threads", 10000, 10000),
         ("server.host", "0.0.0.0", "0.0.0.0"),
         ("server.trusted_proxies", ["192.0.2.1", "fe80::/10", "*"], ("192.0.2.1", "fe80::/10", "*")),
+        ("server.access_log", "logs/a.log", "/srv/app/logs/a.log"),
+        ("server.access_log", Path("a.log"), "/srv/app/a.log"),
+        ("server.access_log", "/dev/stderr", "/dev/stderr"),
+        ("server.access_log", "pictures.log", "/srv/app/pictures.log"),
+        ("server.access_log", "-", "-"),
+        ("server.access_log", "", ""),
+        ("server.log_level", "error", "error"),
         ("http.prefixes", ["/a/b/", "/.well-known"], ("/a/b", "/.well-known")),
         ("http.accel_prefix", "/", "/"),
         ("http.access_control_allow_origin", "*", "*"),
@@ -319,6 +345,12 @@ def test_a_mistake_in_a_variable_names_the_variable(name, text, problem):
         (f"signing.keys.{'k' * 32}", "x" * 16, "x" * 16),
         ("admin.token", "x" * 16, "x" * 16),
         ("admin.token", "", ""),
+        ("admin.purge_url", "http://[::1]:8000/p?a=b", "http://[::1]:8000/p?a=b"),
+        ("admin.purge_url", "", ""),
+        ("admin.purge_headers", {"Api_Key-1": "a b"}, MappingProxyType({"Api_Key-1": "a b"})),
+        ("admin.purge_command", ["/bin/x", "", "-a"][::2], ("/bin/x", "-a")),
+        ("http.cache_tags", "xkey", "xkey"),
+        ("http.cache_tags", "", ""),
     ],
 )
 def test_a_good_value(key, value, expected):
@@ -332,7 +364,11 @@ BAD = [
     ("sever", {}, "sever: unknown section, did you mean 'server'?"),
     ("port", 80, "port: unknown section…"),
     ("server.prot", 1, "server.prot: unknown key, did you mean 'port'?"),
-    ("server.zzz", 1, "server.zzz: unknown key; there are host, port, threads, trusted_proxies"),
+    (
+        "server.zzz",
+        1,
+        "server.zzz: unknown key; there are host, port, threads, trusted_proxies, access_log, …",
+    ),
     ("server.\x1b[31m", 1, "server.'\\x1b[31m': unknown key; there are host, …"),
     ("encodings.jpg", {}, "encodings.jpg: unknown key, did you mean 'jpeg'?"),
     ("encodings.jpeg.qualty", 1, "encodings.jpeg.qualty: unknown key, did you mean 'quality'?"),
@@ -367,6 +403,20 @@ BAD = [
     ),
     ("server.trusted_proxies", [1], "server.trusted_proxies: 1 is not text…"),
     ("server.trusted_proxies", "*", "server.trusted_proxies: '*' is not a list; write ['*']"),
+    ("server.access_log", "a\nb", "server.access_log: 'a\\nb' is not a file, or '-' for standard output"),
+    ("server.access_log", False, "server.access_log: False is not text; write text in quotes, as UTF-8"),
+    (
+        "server.access_log",
+        "pictures/a.log",
+        "server.access_log: '/srv/app/pictures/a.log' may not lie in the pictures folder or the cache",
+    ),
+    ("server.access_log", "x/../cache_dir/a", "server.access_log: '/srv/app/cache_dir/a' may not lie in …"),
+    ("server.access_log", "cache_dir", "server.access_log: '/srv/app/cache_dir' may not lie in …"),
+    (
+        "server.log_level",
+        "warn",
+        "server.log_level: 'warn' is not one of debug, info, warning, error, did you mean 'warning'?",
+    ),
     ("http.prefixes", [], "http.prefixes: the list is empty; it needs 1 or more"),
     (
         "http.prefixes",
@@ -518,6 +568,12 @@ def test_a_link_hides_no_cache_inside_of_the_pictures(tmp_path):
     assert error_of(from_mapping, {}, tmp_path).startswith(f"paths.cache: '{tmp_path}/pictures/inside' and ")
 
 
+def test_a_loop_of_links_as_log_is_an_error(tmp_path):
+    (tmp_path / "a.log").symlink_to("a.log")
+    error = error_of(from_mapping, {"server": {"access_log": "a.log"}}, tmp_path)
+    assert error.startswith("server.access_log: this file can't be followed: ")
+
+
 def test_a_loop_of_links_is_an_error(tmp_path):
     (tmp_path / "cache_dir").symlink_to("cache_dir")
     assert error_of(from_mapping, {}, tmp_path).startswith("paths: these folders can't be followed: ")
@@ -579,6 +635,12 @@ def test_what_is_no_size(text):
             SECRET + "\udcff",
             "a secret is a text of 16 characters or more, this is not text",
         ),
+        (
+            "admin.purge_headers.X-Key",
+            f"{SECRET}\nX: y",
+            "the value of a header is a text of printable ASCII characters, and not empty",
+        ),
+        ("admin.purge_headers.X Key", SECRET, "a name is 1 to 64 of A-Z, a-z, 0-9, _ and -"),
         ("admin.token", SECRET[:15], "a secret is a text of 16 characters or more, this one has 15"),
         ("admin.token", {"x": SECRET}, "a secret is a text of 16 characters or more, this is not text"),
         ("signing.keys", SECRET, "this is not a table; write { key = value } or a [section]"),
@@ -598,6 +660,21 @@ def test_the_error_of_a_bad_secret_does_not_show_it(key, value, message):
         error = error.__cause__ or error.__context__
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("admin.purge_url", "ftp://cdn.example/", "is not an address such as https://cdn.example/purge"),
+        ("admin.purge_url", "file:///etc/passwd", "is not an address such as"),
+        ("admin.purge_url", "https://cdn.example/a b", "is not an address such as"),
+        ("admin.purge_command", "/bin/x", "'/bin/x' is not a list; write ['/bin/x']"),
+        ("admin.purge_command", ["/bin/x", ""], "'' is not an argument of a command"),
+        ("http.cache_tags", "cache-tag", "not one of Cache-Tag, Surrogate-Key, Edge-Cache-Tag, xkey"),
+    ],
+)
+def test_what_tells_a_cdn_of_a_purge_is_checked(key, value, message):
+    assert message in error_of(made, nested(key, value))
+
+
 def test_no_way_of_showing_a_config_shows_its_secrets():
     config = made(EVERYTHING)
     shown = [
@@ -611,10 +688,12 @@ def test_no_way_of_showing_a_config_shows_its_secrets():
         assert SECRET not in text
         assert TOKEN not in text
     assert repr(config.signing) == "Signing(keys={'web': '***', 'Old-1': '***'})"
-    assert repr(config.admin) == "Admin(token='***')"
-    assert repr(made().admin) == "Admin(token='')"
+    rest = "purge_url='https://cdn.example/purge?zone=1', purge_headers={'X-Key': '***'}, "
+    assert repr(config.admin) == f"Admin(token='***', {rest}purge_command=['/bin/purge', '--now'])"
+    assert repr(made().admin) == "Admin(token='', purge_url='', purge_headers={}, purge_command=[])"
     assert as_dict(config)["signing"] == {"keys": {"web": "***", "Old-1": "***"}}
-    assert (as_dict(config)["admin"], as_dict(made())["admin"]) == ({"token": "***"}, {"token": ""})
+    assert [as_dict(each)["admin"]["token"] for each in (config, made())] == ["***", ""]
+    assert as_dict(config)["admin"]["purge_headers"] == {"X-Key": "***"}
 
 
 # --- the value itself
@@ -633,7 +712,10 @@ def test_as_toml_reads_like_the_file():
     assert text.startswith(
         '[paths]\npictures = "/srv/app/pictures"\ncache = "/srv/app/cache_dir"\n\n[server]\n'
     )
-    assert text.endswith('[presets.thumb]\nscalex = "240"\n\n[signing.keys]\n\n[admin]\ntoken = "***"\n')
+    assert text.endswith(
+        '[presets.thumb]\nscalex = "240"\n\n[signing.keys]\n\n[admin]\ntoken = "***"\n'
+        'purge_url = ""\npurge_command = []\n\n[admin.purge_headers]\n'
+    )
 
 
 def test_every_field_is_what_its_annotation_says():

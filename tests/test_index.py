@@ -647,3 +647,50 @@ def test_following_an_index_that_is_the_same_changes_nothing(index: Index) -> No
     index.follow()
     assert index.variant(KEY) == VARIANT
     assert index._cache is cache
+
+
+@pytest.mark.parametrize("name", ["x'ff'", "'sqlite_'", "'sqlite_nothing'", "'sqlite_;'"])
+def test_settings_that_are_damaged_while_it_is_open(index: Index, root: Path, name: str) -> None:
+    """diskcache reads them again for the connection of each new thread, and trips over them."""
+    index.put_variant(VARIANT)
+    sql(root, f"INSERT INTO Settings VALUES ({name}, 'x')")
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(index.put_source, SOURCE).result()
+        assert thread.submit(index.source, SOURCE.path).result() == SOURCE
+
+
+def test_a_mistake_of_ours_is_no_damage(index: Index) -> None:
+    index.put_variant(VARIANT)
+
+    def fail(cache: object) -> None:
+        raise AttributeError("a typing error")
+
+    with pytest.raises(AttributeError, match="a typing error"):
+        index._use("read", fail)
+    assert index.variant(KEY) == VARIANT
+
+
+def test_a_thread_that_failed_before_another_one_began_anew_does_no_harm(index: Index, root: Path) -> None:
+    """What it stumbled over is not the database that is in use now."""
+    index.put_variant(VARIANT)
+    is_first = True
+
+    def fail(cache: object) -> None:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            index.begin_anew()
+            index.put_source(SOURCE)
+            raise sqlite3.DatabaseError("no such table: Cache") from None
+
+    def fail_as_sqlite_does(cache: object) -> None:
+        try:
+            fail(cache)
+        except sqlite3.DatabaseError as error:
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise
+
+    index._use("read", fail_as_sqlite_does)
+    assert not is_first
+    assert index.source(SOURCE.path) == SOURCE
+    assert open_index(root).source(SOURCE.path) == SOURCE

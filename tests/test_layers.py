@@ -12,13 +12,13 @@ import imagefactory
 PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
-    ["version", "errors", "config", "formats", "colours", "folders"],
-    ["recipe", "geometry", "parameters", "negotiation", "jobs", "variants"],
-    ["conditions", "crowd", "memo", "troubles", "wire"],
-    ["sources", "claims", "index", "objects", "store", "render"],
-    ["worker", "pool", "renderers", "generator"],
+    ["version", "errors", "config", "formats", "colours", "folders", "tags", "units"],
+    ["recipe", "geometry", "parameters", "negotiation", "jobs", "variants", "charts"],
+    ["admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo", "tally", "troubles", "wire"],
+    ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
+    ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
     ["responses"],
-    ["fastpath", "views", "servers"],
+    ["accesslog", "dashboard", "fastpath", "metrics", "ops", "views", "servers"],
     ["cli", "__init__", "__main__"],
 ]
 IMPORTERS = {
@@ -26,12 +26,15 @@ IMPORTERS = {
     "pillow_heif": {"render"},
     "cykooz_resizer": {"render"},
     "deflate": {"render"},
-    "diskcache": {"index"},
-    "flask": {"views"},
+    "diskcache": {"database"},
+    "flask": {"dashboard", "ops", "views"},
+    "jinja2": {"dashboard"},
+    "prometheus_client": {"metrics"},
     "waitress": {"servers"},
     "granian": {"servers"},
     "gunicorn": {"servers"},
     "click": {"cli"},
+    "tqdm": {"cli"},
 }
 
 
@@ -49,13 +52,13 @@ def imports(path: Path) -> set[str]:
             is_own = module.startswith("imagefactory")
             found.add("." + module.split(".")[-1] if is_own else module.split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            found |= {f".{node.module}"} if node.module else {f".{alias.name}" for alias in node.names}
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {f".{name.split('.')[0]}" for name in names}
     return found
 
 
-FILES = {
-    path.stem: imports(path) for path in [*PACKAGE.glob("*.py"), PACKAGE / "render", PACKAGE / "servers"]
-}
+FOLDERS = [PACKAGE / name for name in ("cli", "render", "servers", "upkeep")]
+FILES = {path.stem: imports(path) for path in [*PACKAGE.glob("*.py"), *FOLDERS]}
 
 
 def test_every_file_has_its_layer() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from ..accesslog import check_target
 from ..config import Config
 from ..errors import ConfigError
 from ..renderers import cores
@@ -23,8 +24,8 @@ def serve(server: str, config: Config, workers: int | None, on_ready: Callable[[
     """Serve the stand-alone app with *server*, one of SERVERS, until it is told to stop.
 
     *workers* are processes; None means as many as cores, and one for waitress. *on_ready* is called with
-    the URL once the socket listens. Raises ConfigError for a server that can't be had like this, OSError
-    when the address is taken or the host is not known.
+    the URL once the socket listens. Raises ConfigError for a server that can't be had like this and for
+    an access log that can't be written, OSError when the address is taken or the host is not known.
     """
     if server == "waitress" and workers not in (None, 1):
         several = " or ".join(f"--server {name}" for name in SERVERS if name != server)
@@ -32,4 +33,7 @@ def serve(server: str, config: Config, workers: int | None, on_ready: Callable[[
     if workers is None:
         workers = 1 if server == "waitress" else cores()
     module = importlib.import_module(f".{server}", __name__)
+    log_to_stderr(config.server.log_level)
+    if config.server.access_log:
+        check_target(config.server.access_log)
     module.serve(with_share(config, workers), workers, on_ready)

@@ -8,6 +8,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..accesslog import AccessLog
+from ..clients import Proxies
 from ..config import Config, Server
 from ..renderers import cores
 from ..views import create_app
@@ -66,9 +68,15 @@ def url(host: str, port: int) -> str:
 
 def make_app(config: Config) -> WSGIApplication:
     """The app of this server process, and what else such a process needs. Raises ConfigError."""
-    log_to_stderr()
+    log_to_stderr(config.server.log_level)
     take_turns()
-    return create_app(config)
+    app = create_app(config)
+    generator = app.extensions["imagefactory"].generator
+    generator.start()
+    generator.keeper.start()  # a cache that is over its budget is brought down before anybody asks
+    if not config.server.access_log:
+        return app
+    return AccessLog(app, config.server.access_log, Proxies(config.server.trusted_proxies))
 
 
 def take_turns() -> None:
@@ -80,6 +88,7 @@ def take_turns() -> None:
     sys.setswitchinterval(0.0005)
 
 
-def log_to_stderr() -> None:
-    """Set up logging for a server process; nothing the second time."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+def log_to_stderr(level: str = "info") -> None:
+    """Have messages of *level* and above written to stderr; the second time only the level changes."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger().setLevel(level.upper())

@@ -43,7 +43,9 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
             channel_timeout=IDLE_S,
             outbuf_high_watermark=config.limits.max_source_bytes + 2**20,
             ident=None,
-            clear_untrusted_proxy_headers=True,
+            # Only clients.py reads these headers, and counts them where the config trusts the proxy. Without
+            # them whoever comes through a proxy on this machine would look like a local program.
+            clear_untrusted_proxy_headers=False,
         )
     except ValueError as error:  # for a host that it can't find
         raise OSError(0, "Name or service not known") from error

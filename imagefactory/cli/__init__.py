@@ -1,34 +1,28 @@
-"""The commands: ``imagefactory serve`` and ``imagefactory config``.
+"""The commands, each group of them in its own file.
 
 Results go to stdout, messages to stderr. Exit 0: done, 1: finished with failures, 2: wrong usage or config.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from . import config as configs
-from .config import Config
-from .errors import ConfigError
-from .parameters import compile_presets
-from .servers import SERVERS, log_to_stderr
-from .servers import serve as start_server
-from .version import __version__
+from .. import config as configs
+from ..errors import ConfigError
+from ..servers import SERVERS, log_to_stderr
+from ..servers import serve as start_server
+from ..version import __version__
+from .checks import rebuild, verify
+from .common import Failure, as_json, load, print_json
+from .evict import evict
+from .purge import purge
+from .stats import stats
+from .warm import warm
 
 __all__ = ["main"]
-
-
-class _Failure(click.ClickException):
-    """An error for the person at the terminal, with its exit code."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance as well
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,7 +59,7 @@ def serve(
 ) -> None:
     """Serve the pictures until SIGTERM or Ctrl-C."""
     log_to_stderr()
-    config = _load(file)
+    config = load(file)
     settings = replace(
         config.server,
         host=config.server.host if host is None else host,
@@ -74,7 +68,7 @@ def serve(
     )
     config = replace(config, server=settings)
     if not config.paths.pictures.is_dir():
-        raise _Failure(f"paths.pictures: there is no folder {config.paths.pictures}", 2)
+        raise Failure(f"paths.pictures: there is no folder {config.paths.pictures}", 2)
 
     def tell(url: str) -> None:
         click.echo(f"imagefactory {__version__} serves {config.paths.pictures} at {url}", err=True)
@@ -82,28 +76,27 @@ def serve(
     try:
         start_server(server, config, workers, tell)
     except ConfigError as error:
-        raise _Failure(str(error), 2) from error
+        raise Failure(str(error), 2) from error
     except OSError as error:
         reason = error.strerror or error
-        raise _Failure(f"{settings.host}:{settings.port}: {reason}", 1) from error
+        raise Failure(f"{settings.host}:{settings.port}: {reason}", 1) from error
 
 
 @main.command("config")
-@click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
+@as_json
 @click.pass_obj
 def show_config(file: Path | None, is_json: bool) -> None:
     """Print the effective configuration, secrets masked, or what is wrong with it."""
-    config = _load(file)
+    config = load(file)
     if is_json:
-        click.echo(json.dumps(configs.as_dict(config), indent=2, ensure_ascii=False))
+        print_json(configs.as_dict(config))
     else:
         click.echo(configs.as_toml(config), nl=False)
 
 
-def _load(file: Path | None) -> Config:
-    try:
-        config = configs.load(file, os.environ)
-        compile_presets(config.presets)
-    except ConfigError as error:
-        raise _Failure(str(error), 2) from error
-    return config
+main.add_command(evict)
+main.add_command(purge)
+main.add_command(stats)
+main.add_command(verify)
+main.add_command(rebuild)
+main.add_command(warm)

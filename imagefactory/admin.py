@@ -1,0 +1,36 @@
+"""Who may do what an operator does: whoever has the token of ``[admin]``. Called by the doors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+
+from .errors import Unauthorized
+
+__all__ = ["authorize", "is_authorized"]
+
+
+def is_authorized(environ: Mapping[str, object], token: str) -> bool:
+    """Whether a request has the *token*: as ``Bearer TOKEN`` (RFC 6750), or as the password of any user
+    (``Basic``, RFC 7617), which is what browsers ask for. Never with an empty token.
+
+    Compared in constant time; logged nowhere.
+    """
+    scheme, _, given = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    secret = given.strip().encode("latin-1", "replace")  # WSGI hands over bytes as Latin-1
+    if scheme.lower() == "basic":
+        try:
+            secret = base64.b64decode(secret, validate=True).partition(b":")[2]
+        except binascii.Error:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return bool(token) and hmac.compare_digest(secret, token.encode())
+
+
+def authorize(environ: Mapping[str, object], token: str) -> None:
+    """Raise Unauthorized unless the request has the *token*."""
+    if not is_authorized(environ, token):
+        raise Unauthorized

@@ -1,0 +1,151 @@
+"""The numbers of a server as Prometheus reads them: the text of ``/metrics``.
+
+Called by the views of the stand-alone server. All names begin with ``imagefactory_``, units are seconds and
+bytes, and labels have few values: encodings, results, statuses, phases; never a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .errors import MissingExtra
+from .readings import Reading
+from .tally import BUCKETS_S
+from .upkeep.stats import answered
+from .version import __version__
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+# The text format that every version of Prometheus reads; our names need no newer one.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PARTS = ("budget", "claims", "index", "objects")
+# Counters of the index with one label: first word -> metric, help.
+_BY_ENCODING = {
+    "bytes_sent": ("sent_bytes", "Bytes of pictures sent, of variants and of originals."),
+    "bytes_of_variants": ("variant_bytes", "Bytes of the variants that were sent whole."),
+    "bytes_of_sources": (
+        "source_bytes",
+        "Bytes of the originals of the variants that were sent whole: what would have been sent without us.",
+    ),
+}
+_PLAIN = {
+    "evicted variants": ("evicted_variants", "Variants removed to stay within the budget."),
+    "evicted bytes": ("evicted_bytes", "Bytes of the variants removed to stay within the budget."),
+    "bypasses budget": ("budget_bypasses", "Variants that were not stored, as there was no room."),
+}
+
+
+def exposition(reading: Reading) -> bytes:
+    """The metrics of *reading*, in the text format 0.0.4. Raises MissingExtra without prometheus_client."""
+    try:
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.metrics_core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+    except ImportError as error:
+        raise MissingExtra("metrics") from error
+
+    def counter(name: str, text: str, labels: Iterable[str] = ()) -> CounterMetricFamily:
+        return CounterMetricFamily(f"imagefactory_{name}", text, labels=list(labels))
+
+    def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"imagefactory_{name}", text, value=value)
+
+    def families() -> Iterable[Metric]:
+        build = GaugeMetricFamily("imagefactory_build_info", "The version; always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield from counts()
+        histogram = HistogramMetricFamily(
+            "imagefactory_render_seconds",
+            "Time of renders by phase; the phase wait is the queue, and each render has one.",
+            labels=["phase", "encoding"],
+        )
+        for (phase, encoding), values in sorted(_histograms(reading.counters).items()):
+            histogram.add_metric([phase, encoding], *_cumulated(values))
+        yield histogram
+        gauges = reading.gauges
+        yield gauge("renders_waiting", "Renders that wait for their turn.", gauges.get("renders_waiting", 0))
+        yield gauge("renders_running", "Renders under way.", gauges.get("renders_running", 0))
+        yield gauge("processes", "Server processes that use the cache.", reading.processes)
+        yield gauge("cache_variants", "Variants in the cache.", reading.variants)
+        yield gauge("cache_bytes", "Bytes of the variants in the cache.", reading.bytes)
+        yield gauge("cache_max_bytes", "The budget of the config.", reading.max_bytes)
+        yield gauge("cache_capacity_bytes", "The budget, or less where the disk is full.", reading.capacity)
+        if reading.free is not None:
+            yield gauge("disk_free_bytes", "Bytes that the disk of the cache has left.", reading.free)
+        yield gauge("memo_bytes", "Bytes of answers kept in memory.", gauges.get("memo_bytes", 0))
+        yield gauge("memo_entries", "Answers kept in memory.", gauges.get("memo_entries", 0))
+        trouble = GaugeMetricFamily(
+            "imagefactory_trouble", "1 while this part of the cache fails.", labels=["part"]
+        )
+        for part in _PARTS:
+            trouble.add_metric([part], part in reading.troubles)
+        yield trouble
+        yield gauge(
+            "index_readable", "0: the index can't be read, and these are old counts.", reading.is_fresh
+        )
+
+    def counts() -> Iterable[Metric]:
+        requests = counter(
+            "requests",
+            "Answers by result: hit, coalesced, miss, bypass, original, options, purge, or an error's code.",
+            ["result", "encoding", "status"],
+        )
+        for words, count in _named(reading.counters, "requests", 4):
+            requests.add_metric([words[1], words[2] if words[2] != "-" else "", words[3]], count)
+        yield requests
+        sums = answered(reading.counters)
+        for name, text, value in (
+            ("cache_hits", "Variants handed out without a render: hit and coalesced.", sums.hits),
+            ("cache_misses", "Variants that were rendered for their visitor: miss and bypass.", sums.misses),
+        ):
+            family = counter(name, text)
+            family.add_metric([], value)
+            yield family
+        for word, (name, text) in _BY_ENCODING.items():
+            family = counter(name, text, ["encoding"])
+            for words, count in _named(reading.counters, word, 2):
+                family.add_metric([words[1]], count)
+            yield family
+        for counted, (name, text) in _PLAIN.items():
+            family = counter(name, text)
+            family.add_metric([], reading.counters.get(counted, 0))
+            yield family
+
+    class Collector:
+        def collect(self) -> Iterable[Metric]:
+            return families()
+
+    registry = CollectorRegistry()
+    registry.register(Collector())
+    return generate_latest(registry)
+
+
+def _named(counters: Mapping[str, float], first: str, length: int) -> list[tuple[list[str], float]]:
+    """The words and counts of those whose name begins with the word *first* and has *length* words."""
+    found = [(name.split(" "), count) for name, count in sorted(counters.items())]
+    return [(words, count) for words, count in found if words[0] == first and len(words) == length]
+
+
+def _histograms(counters: Mapping[str, float]) -> dict[tuple[str, str], dict[str, float]]:
+    """Sum and buckets of ``render_seconds``, by phase and encoding."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for words, count in _named(counters, "render_seconds", 4):
+        found.setdefault((words[1], words[2]), {})[words[3]] = count
+    return found
+
+
+def _cumulated(values: Mapping[str, float]) -> tuple[Any, float]:
+    """(bound, count of all up to it) for each bucket, and the sum of the seconds."""
+    buckets, total = [], 0.0
+    for bound in (*map(str, BUCKETS_S), "+Inf"):
+        total += values.get(bound, 0)
+        buckets.append((bound, total))
+    return buckets, values.get("sum", 0)

@@ -1,0 +1,200 @@
+"""What an operator asks for over HTTP: ``DELETE`` of a picture, and ``POST /-/purge``.
+
+Registered only with a token in ``[admin]``, also in an app of somebody else's. A purge is answered when it is
+done, and who is in front (a CDN) knows of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from . import hooks
+from .admin import authorize
+from .config import Http
+from .errors import (
+    BadParameter,
+    BodyTooLarge,
+    MethodNotAllowed,
+    RequestError,
+    StorageError,
+    Unavailable,
+    WrongType,
+    nearest,
+)
+from .generator import Generator
+from .responses import Reply, error_reply, json_reply, options_reply
+from .units import parse_seconds
+from .upkeep.purge import Selection, purge
+
+__all__ = ["blueprint", "purge_and_tell", "purge_picture"]
+
+_NAME = "imagefactory-ops"
+_METHODS = ("POST", "OPTIONS")
+_MAX_BODY = 64 * 1024
+_JSON = "application/json"
+# Nobody's script from another origin may read these answers, whatever [http] allows for pictures.
+_HTTP = Http()
+
+
+def blueprint(generator: Generator) -> Blueprint:
+    """The routes below ``/-/``. All methods and all errors of theirs are answered here."""
+    found = Blueprint(_NAME, __name__)
+
+    def add_rules(setup: BlueprintSetupState) -> None:
+        endpoint = f"{_NAME}.purge"
+        # Not by add_url_rule, which can't say "all methods".
+        setup.app.url_map.add(setup.app.url_rule_class("/-/purge", endpoint=endpoint, methods=None))
+        setup.app.view_functions[endpoint] = lambda: _answered(lambda: _purge(generator))
+
+    found.record_once(add_rules)
+    return found
+
+
+def purge_picture(generator: Generator, environ: Mapping[str, object], path: str) -> Reply:
+    """The reply to DELETE of the picture at *path*.
+
+    Raises Unauthorized, NotFound for what is no canonical path, Unavailable when the cache can't be changed.
+    """
+    authorize(environ, generator.config.admin.token)
+    generator.sources.locate(path)
+    return _purged(generator, Selection(paths=(path,)), is_dry_run=False)
+
+
+def _purge(generator: Generator) -> Reply:
+    """The reply to a request to ``/-/purge``."""
+    if request.method == "OPTIONS":
+        return options_reply(False, _HTTP, _METHODS)
+    if request.method != "POST":
+        raise MethodNotAllowed(request.method, _METHODS)
+    authorize(request.environ, generator.config.admin.token)
+    if request.mimetype != _JSON:  # a form of another site can't send this without asking (Fetch, CORS)
+        raise WrongType(request.mimetype, _JSON)
+    selection, is_dry_run = _selection(_body())
+    return _purged(generator, selection, is_dry_run)
+
+
+def _body() -> bytes:
+    request.max_content_length = _MAX_BODY
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise BodyTooLarge(_MAX_BODY) from None
+    except ClientDisconnected:
+        raise BadParameter("", "the request ended before its body did") from None
+
+
+def _purged(generator: Generator, selection: Selection, is_dry_run: bool) -> Reply:
+    return json_reply(200, purge_and_tell(generator, selection, is_dry_run))
+
+
+def purge_and_tell(generator: Generator, selection: Selection, is_dry_run: bool) -> dict[str, Any]:
+    """Purge, tell the hooks, and say what came of it: pictures, variants, bytes, hook.
+
+    Raises BadParameter, and Unavailable when the cache can't be changed.
+    """
+    generator.start()
+    generator.keeper.flush()  # the last use of each variant, as far as this process knows
+    try:
+        purged = purge(
+            generator.store, generator.sources, selection, generator.now_s(), is_dry_run=is_dry_run
+        )
+    except StorageError as error:
+        raise Unavailable(f"the cache can't be purged at the moment: {error}") from error
+    answer: dict[str, Any] = {
+        "pictures": purged.pictures,
+        "variants": purged.variants,
+        "bytes": purged.bytes,
+        "dry_run": is_dry_run,
+    }
+    if purged.unread:
+        answer["unread"] = list(purged.unread)
+    if not is_dry_run:
+        config = generator.config
+        bodies = hooks.notices(
+            purged.paths, purged.digests, selection.prefix, config.http.prefixes, selection.is_all
+        )
+        told = hooks.tell(config.admin, bodies)
+        if told is not None:
+            answer["hook"] = {"ok": True} if told.ok else {"ok": False, "detail": told.detail}
+    return answer
+
+
+def _answered(answer: Callable[[], Reply]) -> Response:
+    try:
+        reply = answer()
+    except RequestError as error:
+        reply = error_reply(error, False, _HTTP)
+    response = Response(b"" if request.method == "HEAD" else reply.text, reply.status)
+    response.automatically_set_content_length = False
+    response.headers.clear()
+    response.headers.extend(reply.headers)
+    return response
+
+
+# --- what is asked for
+
+
+def _selection(body: bytes) -> tuple[Selection, bool]:
+    """What the JSON *body* selects, and whether nothing is to be removed. Raises BadParameter."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadParameter("", f"the body is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        example = '{"paths": ["cats/tom.jpg"]}'
+        raise BadParameter("", f"the body is no JSON object; write one such as {example}")
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        if name not in _KEYS:
+            near = nearest(name, _KEYS) or f"; there are {', '.join(_KEYS)}"
+            raise BadParameter(name, f"unknown key {name[:80]!r}{near}")
+        field, read = _KEYS[name]
+        try:
+            values[field] = read(value)
+        except ValueError as error:
+            raise BadParameter(name, f"{name}: {error}") from None
+    is_dry_run = values.pop("is_dry_run", False)
+    return Selection(**values), is_dry_run
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is not text")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{_shown(value)} is not a list")
+    return tuple(_text(item) for item in value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is not true or false")
+    return value
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value)[:80]
+
+
+_KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "paths": ("paths", _texts),
+    "digests": (
+        "digests",
+        lambda value: tuple(text.removeprefix("sha256:").lower() for text in _texts(value)),
+    ),
+    "prefix": ("prefix", _text),
+    "glob": ("glob", _text),
+    "older_than": ("older_than_s", lambda value: parse_seconds(_text(value))),
+    "stale": ("is_stale", _flag),
+    "all": ("is_all", _flag),
+    "dry_run": ("is_dry_run", _flag),
+}
