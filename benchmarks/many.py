@@ -25,7 +25,7 @@ from .client import Job, ask
 from .rounds import compare, interleave
 from .servers import Server
 
-__all__ = ["run"]
+__all__ = ["Library", "draw_sources", "fill", "run"]
 
 _SOURCES = 200
 _SIZE = (1280, 960)
@@ -36,7 +36,7 @@ _BYTES_EACH = 5_000  # a block of the object, and its row
 
 
 @dataclass(frozen=True)
-class _Library:
+class Library:
     """A filled cache: its *config*, and *targets*, of which each is a hit."""
 
     config: Path
@@ -47,10 +47,10 @@ def run(bench: Bench) -> None:
     """Two filled caches; each server is started anew for every round, with an empty memo."""
     many = bench.pick(10_000, 200_000)
     folder = bench.stage.new_memory_folder("many", many * _BYTES_EACH)
-    sources = _draw_sources(folder / "pictures")
+    sources = draw_sources(folder / "pictures")
     bench.say(f"  filling caches with {_FEW:,} and {many:,} variants")
     libraries = {
-        count: _fill(folder / str(count), folder / "pictures", sources, count) for count in (_FEW, many)
+        count: fill(folder / str(count), folder / "pictures", sources, count) for count in (_FEW, many)
     }
     found = interleave(
         {str(count): (lambda lib=library: _measure(bench, lib)) for count, library in libraries.items()},
@@ -70,7 +70,7 @@ def run(bench: Bench) -> None:
     bench.details["many"] = {"variants": many, "first, rotation": found}
 
 
-def _measure(bench: Bench, library: _Library) -> tuple[float, float]:
+def _measure(bench: Bench, library: Library) -> tuple[float, float]:
     """Hits a second of URLs that this process has not seen, each asked once; and of 200 in rotation."""
     server = servers.ours(bench.stage, "waitress", library.config)
     shuffled = random.Random(1).sample(library.targets, min(len(library.targets), _FEW))
@@ -90,7 +90,7 @@ def _ask_once(server: Server, targets: list[str]) -> float:
     return answers.per_second
 
 
-def _draw_sources(folder: Path) -> list[str]:
+def draw_sources(folder: Path) -> list[str]:
     """200 sources of equal size and different bytes in the new *folder*; their names."""
     folder.mkdir(parents=True)
     picture = Image.new("RGB", _SIZE, "teal")
@@ -101,7 +101,7 @@ def _draw_sources(folder: Path) -> list[str]:
     return names
 
 
-def _fill(folder: Path, sources: Path, names: list[str], count: int) -> _Library:
+def fill(folder: Path, sources: Path, names: list[str], count: int) -> Library:
     """A cache in the new *folder* with *count* variants, evenly many of each source."""
     folder.mkdir()
     config = servers.write_config(folder, sources)
@@ -126,7 +126,7 @@ def _fill(folder: Path, sources: Path, names: list[str], count: int) -> _Library
             path.write_bytes(data)
             store.index.put_variant(Variant(key, body, len(data), width, height))
             targets.append(f"/picture/{name}?{query}&v={key.version()}")
-    return _Library(config, targets)
+    return Library(config, targets)
 
 
 def _sizes(count: int) -> Iterator[tuple[int, int]]:
