@@ -20,14 +20,24 @@ _UNIX = ("", "localhost")
 _FORWARDING = frozenset(
     f"HTTP_{name}"
     for name in (
+        "CDN_LOOP",
+        "CF_CONNECTING_IP",
+        "FASTLY_CLIENT_IP",
         "FORWARDED",
+        "TRUE_CLIENT_IP",
         "VIA",
         "X_CLIENT_IP",
+        "X_CLUSTER_CLIENT_IP",
+        "X_FORWARDED",
+        "X_FORWARDED_BY",
         "X_FORWARDED_FOR",
         "X_FORWARDED_HOST",
         "X_FORWARDED_PORT",
+        "X_FORWARDED_PREFIX",
         "X_FORWARDED_PROTO",
+        "X_FORWARDED_SCHEME",
         "X_FORWARDED_SERVER",
+        "X_FORWARDED_SSL",
         "X_REAL_IP",
     )
 )

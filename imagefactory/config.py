@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from imagefactory.errors import ConfigError, nearest
 from imagefactory.tags import TAG_HEADERS
@@ -236,6 +237,21 @@ def proxy(value: object) -> str:
     return found
 
 
+def address(value: object) -> str:
+    """A URL with a host. No error shows what may be a password in it."""
+    found = matching(r"https?://[!-~]+", "an address such as https://cdn.example/purge")(value)
+    try:
+        parts = urlsplit(found)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    if "@" in re.split("[/?#]", found)[2]:
+        raise ValueError("no user name and password here; write them as a header, in purge_headers")
+    if not has_host:
+        raise ValueError(f"{shown(found)} has no host, or no port from 1 to 65535")
+    return found
+
+
 def parameter(value: object) -> str:
     """A preset's value as the text that it would be in a URL: 240, 1.5, and 1 for true."""
     found = plain(value)
@@ -314,7 +330,6 @@ def masked_repr(self: Signing | Admin) -> str:
 
 NAME = (r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit")
 HEADER = (r"[A-Za-z0-9_-]{1,64}", "1 to 64 of A-Z, a-z, 0-9, _ and -")
-ADDRESS = (r"https?://[!-~]+", "an address such as https://cdn.example/purge")
 ARGUMENT = (r"[^\x00]+", "an argument of a command; write ['/usr/local/bin/purge-cdn', '--now']")
 KEY_ID = (r"[A-Za-z0-9_-]{1,32}", "1 to 32 of A-Z, a-z, 0-9, _ and -")
 
@@ -422,7 +437,7 @@ class Signing:
 @dataclass(frozen=True, slots=True)
 class Admin:
     token: str = setting("", or_empty(secret), is_secret=True)
-    purge_url: str = setting("", or_empty(matching(*ADDRESS)))
+    purge_url: str = setting("", or_empty(address))
     purge_headers: Mapping[str, str] = setting({}, table(*HEADER, header_value), is_secret=True)
     purge_command: tuple[str, ...] = setting([], several(matching(*ARGUMENT)))
     __repr__ = masked_repr

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from flask import Blueprint, Response, request
 from jinja2 import Environment, PackageLoader
@@ -131,10 +131,14 @@ class _Dashboard:
     # --- pages
 
     def _front(self) -> Response:
-        order = request.args.get("by", "bytes")
+        try:
+            arguments = request.args
+        except UnicodeDecodeError:
+            return self._said(400, "The query has bytes that are not UTF-8.")
+        order = arguments.get("by", "bytes")
         order = order if order in ORDERS else "bytes"
-        text = request.args.get("q", "")[:200]
-        page = max(1, request.args.get("page", 1, type=int))
+        text = arguments.get("q", "")[:200]
+        page = max(1, arguments.get("page", 1, type=int))
         listing = self._list()
         found = find_pictures(listing.pictures, text, order)
         pages = max(1, math.ceil(len(found) / _PAGE))
@@ -148,7 +152,7 @@ class _Dashboard:
         return self._page(
             "dashboard.html",
             title="imagefactory",
-            message=_message(request.args),
+            message=_message(arguments),
             numbers=self._shown_numbers(),
             pictures=[self._row(each) for each in found[(page - 1) * _PAGE : page * _PAGE]],
             found=len(found),
@@ -159,7 +163,7 @@ class _Dashboard:
             pages=pages,
             before=link(page=page - 1) if page > 1 else "",
             after=link(page=page + 1) if page < pages else "",
-            age=max(0, round(now_s - listing.time_s)),
+            age=max(0, round(now_s - listing.time_s)) if found else 0,
             listing=listing,
             failures=list(reversed(self._generator.troubles.failures)),
             logged=list(reversed(self._log)),
@@ -173,9 +177,9 @@ class _Dashboard:
         """The page of the picture at *path*: what it has now, or had when it was last asked for."""
         store = self._generator.store
         self._generator.sources.locate(path)
-        known = store.source(path)
         if request.method == "POST":
             return self._purge(Selection(paths=(path,)), path)
+        known = store.source(path)
         if known is None:
             raise NotFound
         return self._of(known.digest, known)
@@ -367,7 +371,8 @@ class _Dashboard:
         html = self._jinja.get_template(template).render(
             values, nonce=nonce, base=_base(), version=__version__
         )
-        response = Response(html, status)
+        # The log may name a file that is not UTF-8, and then has lone surrogates.
+        response = Response(html.encode("utf-8", "backslashreplace"), status)
         response.headers.update(_HEADERS)
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src 'self'; "
@@ -414,7 +419,7 @@ def _is_from_here(header: Callable[[str], str | None]) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = header("Origin")
-    return origin in (None, "null") or urlsplit(origin or "").netloc == header("Host")
+    return origin in (None, "null") or origin in (f"http://{header('Host')}", f"https://{header('Host')}")
 
 
 def _is_small(row: VariantRow) -> bool:

@@ -30,6 +30,7 @@ _PAUSE_S = 1.0
 _SHARE = 20  # writing takes a twentieth of a core at most
 _AT_ONCE = 500  # rows in one transaction: others wait for its end
 _MAX_PENDING = 100_000
+_EVICT_S = 1.0  # to wait for somebody else who evicts: he makes room for all
 _REST = 2  # looking through the objects takes a third of a core
 
 
@@ -130,7 +131,7 @@ class Keeper:
             return
         goal = max(0, min(goal, capacity - wanted))
         if total > goal:
-            evicted = evict(store, goal)
+            evicted = evict(store, goal, timeout_s=_EVICT_S)
             self._tally.add("evicted variants", evicted.variants)
             self._tally.add("evicted bytes", evicted.bytes)
             _log.debug("evicted %d variants of %d bytes", evicted.variants, evicted.bytes)

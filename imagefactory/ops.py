@@ -80,13 +80,16 @@ def _purge(generator: Generator) -> Reply:
 
 
 def _body() -> bytes:
-    request.max_content_length = _MAX_BODY
+    request.max_content_length = _MAX_BODY + 1  # of a body in chunks Werkzeug cuts off what is above
     try:
-        return request.get_data(cache=False)
+        body = request.get_data(cache=False)
     except RequestEntityTooLarge:
         raise BodyTooLarge(_MAX_BODY) from None
     except ClientDisconnected:
         raise BadParameter("", "the request ended before its body did") from None
+    if len(body) > _MAX_BODY:
+        raise BodyTooLarge(_MAX_BODY)
+    return body
 
 
 def _purged(generator: Generator, selection: Selection, is_dry_run: bool) -> Reply:
@@ -182,6 +185,9 @@ def _flag(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
+    # Not what is in a list: it may be nested as deep as json.loads can just read, and dumps can't.
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
     return json.dumps(value)[:80]
 
 

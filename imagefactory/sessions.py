@@ -78,10 +78,10 @@ class Sessions:
         """What each living process has told last."""
         found: list[Mapping[str, float]] = []
         for path in self._paths():
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, RecursionError):
                 numbers = json.loads(path.read_bytes() or b"{}")
                 if isinstance(numbers, dict) and not _is_free(path):
-                    found.append(numbers)
+                    found.append({name: value for name, value in numbers.items() if _is_number(value)})
         return found
 
     def _paths(self) -> list[Path]:
@@ -89,6 +89,11 @@ class Sessions:
             return list(self.folder.glob(f"*{_SUFFIX}"))
         except OSError:
             return []
+
+
+def _is_number(value: object) -> bool:
+    """Whether *value* can be summed and drawn: a disk that fails may give back anything."""
+    return isinstance(value, int | float) and abs(value) < 2**63
 
 
 def _is_free(path: Path) -> bool:

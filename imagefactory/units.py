@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["parse_seconds", "ratio_text", "size_text"]
+__all__ = ["count_text", "parse_seconds", "ratio_text", "size_text"]
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -17,6 +17,11 @@ def parse_seconds(text: str) -> float:
     if found is None:
         raise ValueError(f"{text[:80]!r} is not a time; write a number with s, m, h, d or w, such as 30d")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def count_text(count: int, noun: str) -> str:
+    """``1 variant``, ``2 variants``: for nouns that take an s."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def size_text(size: float) -> str:

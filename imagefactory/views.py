@@ -34,7 +34,7 @@ from werkzeug.wsgi import wrap_file
 from . import config as configs
 from .admin import is_authorized
 from .clients import is_local
-from .config import Config
+from .config import Config, Http
 from .dashboard import blueprint as dashboard_blueprint
 from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .fastpath import FastPath
@@ -327,7 +327,10 @@ def create_app(
 
 def _gallery(factory: ImageFactory) -> Response:
     """A plain page of the pictures folder, thumbnails made by the factory itself."""
-    page = request.args.get("page", default=1, type=int)
+    try:
+        page = request.args.get("page", default=1, type=int)
+    except UnicodeDecodeError:
+        abort(400, "the query has bytes that are not UTF-8")
     if not 1 <= page <= 100_000:
         abort(404)
     shown: list[str] = []
@@ -383,7 +386,8 @@ def _metrics(factory: ImageFactory, reader: Reader) -> Response:
             raise Unauthorized
         response = Response(exposition(reader.take()), content_type=CONTENT_TYPE)
     except RequestError as error:
-        return _textual(error_reply(error, False, factory.config.http))
+        # Whatever [http] allows scripts of other origins is for pictures.
+        return _textual(error_reply(error, False, Http()))
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

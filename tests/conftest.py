@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from imagefactory.jobs import Job, Rendered
 from imagefactory.parameters import parse_request
 from imagefactory.renderers import InThread
 from imagefactory.store import DiskStore
+
+# Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Counting(InThread):

@@ -110,3 +110,34 @@ def test_wsgi_py_has_an_app(config: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("IMAGEFACTORY_CONFIG", str(config))
     app = runpy.run_path(str(Path(__file__).parent.parent / "wsgi.py"))["app"]
     assert app.test_client().get("/healthz").json["status"] == "ok"
+
+
+COMMANDS = ("serve", "warm", "purge", "stats", "verify", "rebuild", "evict", "config")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_has_examples_and_then_the_exit_codes(command: str) -> None:
+    text = run(command, "--help").stdout
+    assert f" imagefactory {command}" in text[text.index("  Examples:\n") : text.index("  Exit codes:\n")]
+    assert "2    wrong usage or config" in text
+
+
+def test_the_list_of_commands_cuts_no_sentence() -> None:
+    assert "..." not in run("--help").stdout.partition("\nCommands:\n")[2]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_result_that_can_not_be_written_is_one_line_and_exit_1(config: Path) -> None:
+    command = [sys.executable, "-m", "imagefactory", "--config", str(config), "config"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+
+
+def test_a_ctrl_c_that_no_command_expects_is_exit_130(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imagefactory.cli.load", die)
+    result = run("--config", config, "config")
+    assert (result.exit_code, result.stderr) == (130, "Error: stopped\n")

@@ -111,6 +111,11 @@ def test_local_is_the_loopback_or_a_unix_socket(peer: str, expected: bool) -> No
         "X-Forwarded-Proto",
         "X-Forwarded-Host",
         "X-Client-IP",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Ssl",
+        "CF-Connecting-IP",
+        "True-Client-IP",
+        "CDN-Loop",
     ],
 )
 def test_whoever_comes_through_a_proxy_is_not_local(peer: str, value: str, name: str) -> None:

@@ -647,6 +647,18 @@ def test_what_is_no_size(text):
         ("signing", SECRET, "this is not a table; write { key = value } or a [section]"),
         ("admin", SECRET, "this is not a table; write { key = value } or a [section]"),
         ("signing.keys.a b", SECRET, "a name is 1 to 32 of A-Z, a-z, 0-9, _ and -"),
+        *(
+            (
+                "admin.purge_url",
+                url,
+                "no user name and password here; write them as a header, in purge_headers",
+            )
+            for url in (
+                f"http://bob:{SECRET}@cdn.example/",
+                f"https://{SECRET}@[cdn/",
+                f"http://x:{SECRET}@?",
+            )
+        ),
         ("admin.tokn", SECRET, "unknown key, did you mean 'token'?"),
     ],
 )
@@ -666,6 +678,10 @@ def test_the_error_of_a_bad_secret_does_not_show_it(key, value, message):
         ("admin.purge_url", "ftp://cdn.example/", "is not an address such as https://cdn.example/purge"),
         ("admin.purge_url", "file:///etc/passwd", "is not an address such as"),
         ("admin.purge_url", "https://cdn.example/a b", "is not an address such as"),
+        *(
+            ("admin.purge_url", f"http://{host}/x", "has no host, or no port from 1 to 65535")
+            for host in ("", ":80", "[::1", "cdn.example:99999", "cdn.example:no", "cdn.example:0")
+        ),
         ("admin.purge_command", "/bin/x", "'/bin/x' is not a list; write ['/bin/x']"),
         ("admin.purge_command", ["/bin/x", ""], "'' is not an argument of a command"),
         ("http.cache_tags", "cache-tag", "not one of Cache-Tag, Surrogate-Key, Edge-Cache-Tag, xkey"),

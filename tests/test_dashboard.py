@@ -333,6 +333,11 @@ def test_a_purge_removes_the_variants_of_the_picture_and_says_so(site: Site) -> 
         ({"Sec_Fetch_Site": "none"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://localhost.evil.example"}, 403),
+        ({"Origin": "http://localhost@evil.example"}, 403),
+        ({"Origin": "http://localhost"}, 303),
+        ({"Origin": "https://localhost"}, 303),
+        ({"Origin": "ftp://localhost"}, 403),
+        ({"Origin": "http://["}, 403),
     ],
 )
 def test_a_form_of_another_site_purges_nothing(site: Site, headers: dict[str, str], status: int) -> None:
@@ -398,6 +403,39 @@ def test_pictures_that_failed_and_warnings_are_listed(
     page = site.get("/-/").text
     assert "&lt;b&gt;half.jpg" in page and "undecodable" in page
     assert "a &lt;i&gt;warning&lt;/i&gt; of late" in page and "not this" not in page
+
+
+def test_a_warning_that_is_not_utf_8_is_shown(site: Site) -> None:
+    logging.getLogger("imagefactory.somewhere").warning("a file %s", "x\udcff")
+    assert "a file x\\udcff" in site.get("/-/").text
+
+
+@pytest.mark.parametrize("target", ["/-/", "/"])
+def test_a_query_that_is_not_utf_8_is_400(site: Site, target: str) -> None:
+    """Some servers hand over bytes that are not percent-encoded."""
+    query = {"QUERY_STRING": "q=\xff"}
+    assert site.client.get(target, headers=basic(TOKEN), environ_overrides=query).status_code == 400
+
+
+def test_without_an_index_there_is_a_page_that_says_so(
+    configure: Callable[..., Config], renderer: Counting, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    reply = Site(configure(admin={"token": TOKEN}), renderer).get("/-/")
+    assert reply.status_code == 200
+    assert "the list can&#39;t be read at the moment" in reply.text
+
+
+def test_a_purge_of_the_form_needs_no_index(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.visit("cats/tom.jpg")
+    target = "/-/picture/cats/tom.jpg"
+    ticket = site.ticket(target)
+
+    def fail(path: str) -> None:
+        raise StorageError("index", "no")
+
+    monkeypatch.setattr(site.generator.store, "source", fail)
+    assert site.purge(target, ticket).status_code == 303
 
 
 def test_what_failed_is_bounded(site: Site) -> None:

@@ -456,7 +456,7 @@ def test_the_command(tmp_path: Path, pictures: Path) -> None:
     done = run(config, "evict", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == '{\n  "variants": 7,\n  "bytes": 7000\n}\n'
-    assert run(config, "evict").stdout == "0 variants of 0 bytes evicted; 3000 bytes are left\n"
+    assert run(config, "evict").stdout == "0 variants of 0 B evicted; 3.00 kB left\n"
     assert disk.counters() == {"evicted variants": 7, "evicted bytes": 7000}
     assert left(disk) == [7, 8, 9]
 

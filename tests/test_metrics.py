@@ -239,6 +239,15 @@ def test_without_a_token_nobody_from_outside_may(app: Flask) -> None:
         assert response.status_code == 401
 
 
+def test_scripts_of_other_origins_get_no_numbers(configure: Callable[..., Config]) -> None:
+    """Whatever is allowed to them for pictures."""
+    app = create_app(configure(http={"access_control_allow_origin": "*", "timing_allow_origin": "*"}))
+    for peer, status in (("127.0.0.1", 200), ("203.0.113.9", 401)):
+        response = app.test_client().get("/metrics", environ_base={"REMOTE_ADDR": peer})
+        assert response.status_code == status
+        assert not {"Access-Control-Allow-Origin", "Timing-Allow-Origin"} & set(response.headers.keys())
+
+
 # --- what can't be read ------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import threading
@@ -226,6 +227,10 @@ def test_a_content_is_purged_by_its_digest(site: Site) -> None:
         (b'{"stale": 1}', "stale: 1 is not true or false"),
         (b'{"all": "true"}', 'all: "true" is not true or false'),
         (b'{"digests": ["abc"]}', "'abc' is not the sha256 of a picture"),
+        (b'{"all": [[1]]}', "all: a list is not true or false"),
+        (b'{"paths": {"a.jpg": 1}}', "paths: an object is not a list"),
+        (b'{"glob": "cats\\u0000/*"}', "a control character, and no path does"),
+        (b'{"glob": "../*"}', "'../*' has a hidden folder or file"),
     ],
 )
 def test_a_mistake_is_400_and_says_what_would_be_right(site: Site, body: bytes, detail: str) -> None:
@@ -266,6 +271,27 @@ def test_a_body_above_64_kb_is_413(site: Site) -> None:
         reply = web.post("/-/purge", data=body + extra, content_type="application/json", headers=BEARER)
         assert reply.status_code == status
     assert told(reply)["error"] == "body_too_large"
+
+
+def test_a_body_in_chunks_is_not_cut_off_at_64_kb(site: Site) -> None:
+    body = io.BytesIO(json.dumps({"all": True}).encode().ljust(64 * 1024) + b"more")
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    reply = site().post(
+        "/-/purge",
+        input_stream=body,
+        content_type="application/json",
+        headers=BEARER,
+        environ_overrides=chunked,
+    )
+    assert (reply.status_code, told(reply)["error"]) == (413, "body_too_large")
+
+
+def test_json_that_can_just_be_read_is_no_500(site: Site) -> None:
+    web = site()
+    for depth in range(850, 1000):
+        body = b'{"stale": ' + b"[" * depth + b"]" * depth + b"}"
+        reply = web.post("/-/purge", data=body, content_type="application/json", headers=BEARER)
+        assert reply.status_code == 400, depth
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "BREW"])

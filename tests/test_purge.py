@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from http.client import HTTPException
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from conftest import Counting, ask, body_of, problems
@@ -31,7 +33,7 @@ from imagefactory.generator import Generator
 from imagefactory.jobs import Rendered
 from imagefactory.sources import Sources
 from imagefactory.store import DiskStore, MemoryStore
-from imagefactory.upkeep.purge import Purged, Selection, purge
+from imagefactory.upkeep.purge import Purged, Selection, _compiled, purge
 
 NAMES = [
     "a/b.png", "a/b.png.jpg", "a/bc/b.png", "ab/b.png", "b.png", "b.jpg", "A/b.png", "a/b+.png",
@@ -121,6 +123,8 @@ GOES: list[tuple[dict[str, Any], set[str]]] = [
     ({"glob": "a/b+.png"}, {"a/b+.png"}),
     ({"glob": "a[[]1].jpg"}, {"a[1].jpg"}),
     ({"glob": "*cödé*"}, {"ünï cödé.jpg"}),
+    ({"glob": "*a*/**/*o*.*"}, CATS - {"cats/old/er/x.gif"} | {"catsuits/tom.jpg"}),
+    ({"glob": "**a**/b*p*"}, {"a/b.png", "a/b.png.jpg", "a/bc/b.png", "a/b+.png", "ab/b.png"}),
     ({"is_all": True}, ALL),
     ({"is_stale": True}, set()),
     ({"older_than_s": 3600.0}, set()),
@@ -174,6 +178,21 @@ def test_the_start_of_two_contents_is_refused_and_both_are_listed(tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("glob", "path"),
+    [
+        ("*a*a*a*a*a*a*b", "a" * 200),
+        ("**a**a**a**a**b**c", "a/" * 1000 + "b"),
+        ("**/" * 20 + "x", "a/" * 1000 + "y"),
+        ("**/*a*a*b/**/*a*b*c", "/".join(["a" * 200] * 10)),
+    ],
+)
+def test_a_glob_takes_time_in_proportion_to_the_path(glob: str, path: str) -> None:
+    began = time.process_time()
+    assert _compiled(glob).fullmatch(path) is None
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
     ("selection", "message"),
     [
         (
@@ -191,6 +210,8 @@ def test_the_start_of_two_contents_is_refused_and_both_are_listed(tmp_path: Path
         ({"paths": ("a\udcff.jpg",)}, "is not UTF-8"),
         ({"glob": "a\udcff*"}, "is not UTF-8"),
         ({"glob": "/a/*"}, "starts with '/', and no path does"),
+        *(({"glob": glob}, "has a hidden folder or file") for glob in ("../*", "a/../**", ".*", "./a")),
+        ({"glob": "a\x00*"}, "or a control character"),
         ({"glob": "[z-a]"}, "is no glob"),
         (
             {"digests": ("abc",)},
@@ -829,22 +850,22 @@ def test_the_command_prints_what_went(
 
 
 def test_the_command_says_it_in_words(filled: Generator, config: Path) -> None:
-    assert "2 variants of 1 pictures, " in run(config, "b.png", "--dry-run").stdout
+    assert "2 variants of 1 picture, " in run(config, "b.png", "--dry-run").stdout
     assert run(config, "b.png", "--dry-run").stdout.endswith(" would go\n")
-    assert run(config, "b.png").stdout.endswith(" are gone\n")
-    assert run(config, "b.png").stdout == "0 variants of 0 pictures, 0 B, are gone\n"
+    assert run(config, "b.png").stdout.endswith(", gone\n")
+    assert run(config, "b.png").stdout == "0 variants of 0 pictures, 0 B, gone\n"
     digest = filled.sources.digest("b.jpg")[0]
-    assert run(config, f"sha256:{digest[:12].upper()}").stdout.startswith("2 variants of 1 pictures")
+    assert run(config, f"sha256:{digest[:12].upper()}").stdout.startswith("2 variants of 1 picture")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "selected: nothing; it has to be one kind of"),
-        (["a.jpg", "--all", "--yes"], "selected: paths and all"),
-        (["a.jpg", f"sha256:{'0' * 64}"], "selected: paths and digests"),
-        (["--prefix", "a", "--glob", "b"], "selected: prefix and glob"),
-        (["--stale", "--older-than", "1d"], "selected: older_than and stale"),
+        ([], "it is not said what shall go; write one of PATH, sha256:HEX, --prefix, --glob, --older-than"),
+        (["a.jpg", "--all", "--yes"], "PATH and --all are different things; write one of PATH, "),
+        (["a.jpg", f"sha256:{'0' * 64}"], "PATH and sha256:HEX are different things"),
+        (["--prefix", "a", "--glob", "b"], "--prefix and --glob are different things"),
+        (["--stale", "--older-than", "1d"], "--older-than and --stale are different things"),
         (["--prefix", ""], "--prefix is empty; --all means everything"),
         (["--prefix", "pictures"], "--prefix is empty"),
         (["--glob", ""], "--glob is empty"),
@@ -873,6 +894,21 @@ def test_a_purge_in_memory_mode_by_command_is_exit_2(tmp_path: Path, gallery: Pa
     assert "there is nothing on disk" in result.stderr
 
 
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (EOFError, 1)])
+def test_ctrl_c_when_all_asks_is_exit_130(
+    filled: Generator, config: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], code: int
+) -> None:
+    def answer(*args: object) -> str:
+        raise stop
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("click.termui.visible_prompt_func", answer)
+    with pytest.raises(click.ClickException, match="nothing was removed") as caught:
+        main.main(["--config", str(config), "purge", "--all"], standalone_mode=False)
+    assert caught.value.exit_code == code
+    assert left(filled) == ALL
+
+
 def test_a_cache_that_can_not_be_changed_is_exit_1(filled: Generator, config: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cache/tmp")
     (tmp_path / "cache/tmp").write_text("a file")
@@ -885,7 +921,7 @@ def test_a_picture_that_can_not_be_read_is_exit_1(filled: Generator, tmp_path: P
     config = write_config(tmp_path, gallery, tmp_path / "cache", limits={"max_source_bytes": 10})
     result = run(config, "b.png")
     assert result.exit_code == 1
-    assert "2 variants of 1 pictures" in result.stdout
+    assert "2 variants of 1 picture" in result.stdout
     assert "'b.png' can't be read: only what was known of it went" in result.stderr
 
 

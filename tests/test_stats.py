@@ -169,3 +169,20 @@ def test_sizes_have_three_digits(size: int, text: str) -> None:
 
 def test_ratios_are_percents() -> None:
     assert [ratio_text(part) for part in (None, 0, 0.9734, 1)] == ["-", "0.0 %", "97.3 %", "100.0 %"]
+
+
+def test_a_damaged_index_is_told_and_left_as_it_is(tmp_path: Path, pictures: Path) -> None:
+    index = tmp_path / "cache/index/cache.db"
+    index.parent.mkdir(parents=True)
+    index.write_bytes(b"no database" * 1000)
+    result = stats(write_config(tmp_path, pictures, tmp_path / "cache"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "file is not a database" in result.stderr
+    assert index.read_bytes() == b"no database" * 1000
+
+
+def test_it_says_that_there_is_no_cache_yet(tmp_path: Path, pictures: Path) -> None:
+    result = stats(write_config(tmp_path, pictures, tmp_path / "cache"))
+    assert result.exit_code == 0
+    assert result.stderr == f"paths.cache: there is no folder {tmp_path / 'cache'} yet\n"
+    assert not (tmp_path / "cache").exists()

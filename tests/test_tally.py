@@ -95,6 +95,17 @@ def test_a_process_tells_of_itself_while_it_lives(tmp_path: Path) -> None:
         assert sessions.told() == []
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a": "x", "b": [1], "c": NaN, "d": 1e999, "waiting": 7}', "[" * 3900, "[1]", "{"]
+)
+def test_what_is_no_number_was_not_told(tmp_path: Path, text: str) -> None:
+    """A disk that fails may give back anything, and the numbers are summed and drawn."""
+    with start(tmp_path):
+        next(tmp_path.iterdir()).write_text(text)
+        assert Sessions(tmp_path).told() in ([], [{"waiting": 7}])
+        assert bool(Sessions(tmp_path).told()) == ("waiting" in text)
+
+
 def test_who_ends_leaves_nothing(tmp_path: Path) -> None:
     with start(tmp_path):
         assert len(list(tmp_path.iterdir())) == 1

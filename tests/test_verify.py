@@ -295,7 +295,7 @@ def test_verify_prints_json_and_exits_as_it_found(store: DiskStore, config: Path
     assert result.returncode == 1
     values = json.loads(result.stdout)
     assert {"checked": 51, "missing": 0, "damaged": 1, "orphans": 1, "repaired": 0}.items() <= values.items()
-    assert "1 problems; imagefactory verify --repair makes it right" in result.stderr
+    assert "1 problem; imagefactory verify --repair makes it right" in result.stderr
     result = run(config, "verify", "--repair", "--json")
     assert (result.returncode, json.loads(result.stdout)["repaired"]) == (0, 1)
     result = run(config, "verify")

@@ -594,7 +594,7 @@ def test_a_log_is_replayed_with_the_parameters_of_its_urls(
     found = json.loads(result.stdout)
     assert (result.exit_code, found["failed"]) == (0, [])
     assert (found["pictures"], found["rendered"]) == (2, 3 + 1 + 3)
-    assert "7 requests for 8 variants; 1 lines are of no known format" in result.stderr
+    assert "7 requests for 8 variants; 1 line of no known format" in result.stderr
     targets = {f"{JPEG}?scalex=70": "", f"{JPEG}?preset=thumb": "", f"{JPEG}?w=72": ""}
     targets |= {"/picture/flag.png?size=30x30&encoding=auto": "image/webp,image/avif;q=0.1"}
     for accept in ("image/avif,image/webp", "image/webp", ""):

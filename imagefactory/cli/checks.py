@@ -11,7 +11,7 @@ import click
 from ..errors import StorageError, TimedOut
 from ..renderers import cores
 from ..store import DiskStore, open_store
-from ..units import size_text
+from ..units import count_text, size_text
 from ..upkeep.rebuild import rebuild as begin_anew
 from ..upkeep.verify import Verified
 from ..upkeep.verify import verify as look_at_all
@@ -45,15 +45,17 @@ def verify(file: Path | None, may_repair: bool, is_json: bool) -> None:
     they are altered. It never removes files that are not of this cache. A damaged index is made anew.
 
     \b
-    Exit codes:
-      0  no problems, or all of them are repaired
-      1  there are problems
-
-    \b
     Examples:
       imagefactory verify
       imagefactory verify --repair
       imagefactory verify --json | jq '.missing + .damaged'
+
+    \b
+    Exit codes:
+      0    no problems, or all of them are repaired
+      1    there are problems, or the cache can't be used
+      2    wrong usage or config, or a cache of another user
+      130  stopped by Ctrl-C
     """
     config = load(file)
     if may_repair:
@@ -75,7 +77,7 @@ def verify(file: Path | None, may_repair: bool, is_json: bool) -> None:
     else:
         _print(found)
     if found.left:
-        raise Failure(f"{found.left} problems; imagefactory verify --repair makes it right", 1)
+        raise Failure(f"{count_text(found.left, 'problem')}; imagefactory verify --repair makes it right", 1)
 
 
 def _looked_at(store: object) -> DiskStore:
@@ -98,9 +100,10 @@ def _print(found: Verified) -> None:
     if count > _SHOWN:
         click.echo(f"and {count - min(_SHOWN, len(found.problems))} more")
     click.echo(
-        f"{found.checked} objects of {size_text(found.bytes)} checked: {found.missing} missing, "
-        f"{found.damaged} damaged, {found.rows + found.others} damaged in the index, "
-        f"{found.orphans} orphans; {found.repaired} repaired"
+        f"{count_text(found.checked, 'object')} of {size_text(found.bytes)} checked: "
+        f"{found.missing} missing, {found.damaged} damaged, "
+        f"{found.rows + found.others} damaged in the index, "
+        f"{count_text(found.orphans, 'orphan')}; {found.repaired} repaired"
     )
 
 
@@ -123,6 +126,13 @@ def rebuild(file: Path | None, is_json: bool) -> None:
     Examples:
       imagefactory rebuild
       imagefactory rebuild --json
+
+    \b
+    Exit codes:
+      0    done
+      1    the cache can't be used, or another process began the index anew meanwhile
+      2    wrong usage or config, or a cache of another user
+      130  stopped by Ctrl-C
     """
     store = open_cache(load(file))
     began = time.monotonic()
@@ -138,7 +148,13 @@ def rebuild(file: Path | None, is_json: bool) -> None:
     if is_json:
         print_json({**asdict(filled), "seconds": seconds})
     else:
-        removed = f"; {filled.removed} altered or superseded objects removed" if filled.removed else ""
-        click.echo(f"{filled.variants} variants of {size_text(filled.bytes)} in {seconds} s{removed}")
+        removed = (
+            f"; {count_text(filled.removed, 'altered or superseded object')} removed"
+            if filled.removed
+            else ""
+        )
+        click.echo(
+            f"{count_text(filled.variants, 'variant')} of {size_text(filled.bytes)} in {seconds} s{removed}"
+        )
     if not filled.is_whole:
         raise Failure("the index was begun anew by somebody else meanwhile; servers go on with it", 1)

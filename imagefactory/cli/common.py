@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -16,7 +17,7 @@ from ..errors import ConfigError
 from ..parameters import compile_presets
 from ..store import DiskStore, open_store
 
-__all__ = ["Failure", "as_json", "load", "open_cache", "print_json"]
+__all__ = ["Commands", "Failure", "as_json", "load", "open_cache", "print_json"]
 
 as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 
@@ -27,6 +28,23 @@ class Failure(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance as well
+
+
+class Commands(click.Group):
+    """The commands; what none of them expects ends in one line as well: a second Ctrl-C, and a result that
+    can't be written."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """What the command returns. Raises Failure, and what click turns into an exit code itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Failure("stopped", 130) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # nobody reads any more, as behind head: click is silent then
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise Failure(f"{where}{error.strerror or error}", 1) from error
 
 
 def load(file: Path | None) -> Config:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import StorageError, TimedOut
+from ..units import count_text, size_text
 from ..upkeep.evict import evict as bring_down
 from .common import Failure, as_json, load, open_cache, print_json
 
@@ -18,10 +19,23 @@ __all__ = ["evict"]
 @as_json
 @click.pass_obj
 def evict(file: Path | None, is_json: bool) -> None:
-    """Bring the cache within its budget now: [cache] max_bytes, and min_free on the disk.
+    """Bring the cache within its budget now.
 
-    What was used least recently goes first. A running server does this by itself; the command is for a cache
-    that no server runs on, or for a budget that was just made smaller.
+    The budget is [cache] max_bytes, and less where min_free would not be left on the disk. What was used
+    least recently goes first. A running server does this by itself; the command is for a cache that no server
+    runs on, or for a budget that was just made smaller.
+
+    \b
+    Examples:
+      imagefactory evict
+      IMAGEFACTORY_CACHE__MAX_BYTES="2 GB" imagefactory evict
+
+    \b
+    Exit codes:
+      0    the cache is within its budget
+      1    it is not, or can't be used
+      2    wrong usage or config, or a cache of another user
+      130  stopped by Ctrl-C
     """
     config = load(file)
     store = open_cache(config)
@@ -34,6 +48,7 @@ def evict(file: Path | None, is_json: bool) -> None:
     if is_json:
         print_json(asdict(evicted))
     else:
-        click.echo(f"{evicted.variants} variants of {evicted.bytes} bytes evicted; {total} bytes are left")
+        variants = count_text(evicted.variants, "variant")
+        click.echo(f"{variants} of {size_text(evicted.bytes)} evicted; {size_text(total)} left")
     if total > capacity:
         raise Failure(f"the cache has {total} bytes, and may have {capacity}", 1)

@@ -13,7 +13,7 @@ from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
 from ..sources import Sources
 from ..store import DiskStore
-from ..units import parse_seconds, size_text
+from ..units import count_text, parse_seconds, size_text
 from ..upkeep.purge import Purged, Selection, check
 from ..upkeep.purge import purge as remove
 from .common import Failure, as_json, load, open_cache, print_json
@@ -48,12 +48,13 @@ def purge(
     is_sure: bool,
     is_json: bool,
 ) -> None:
-    """Remove variants, while servers run: they see it with their next request.
+    """Remove variants, while servers run.
 
-    Pictures themselves are never touched; what is asked for again is rendered again. Name one kind of what
-    shall go:
+    Servers see it with their next request. Pictures themselves are never touched; what is asked for again is
+    rendered again. Name one kind of what shall go.
 
     \b
+    Examples:
       imagefactory purge cats/tom.jpg flag.png      these pictures; they may be gone from the disk
       imagefactory purge http://host/picture/cats/tom.jpg
       imagefactory purge sha256:0123456789ab        a content, by 12 or more digits of its sha256
@@ -67,8 +68,14 @@ def purge(
     another path has the same variants, and is rendered again as well. --prefix, --glob and --stale look
     at the pictures and hash those that changed.
 
-    [admin] purge_url and purge_command in the config tell a CDN. Exit 0: done; 1: a hook, or a
-    picture that can't be read; 2: wrong usage or config.
+    [admin] purge_url and purge_command in the config tell a CDN.
+
+    \b
+    Exit codes:
+      0    done, also where there was nothing to remove
+      1    the CDN could not be told, a picture or the cache could not be read, or you said no
+      2    wrong usage or config, or a cache of another user
+      130  stopped by Ctrl-C
     """
     config = load(file)
     sources = Sources(config.paths.pictures, config.limits.max_source_bytes)
@@ -116,6 +123,19 @@ def _selection(
         older_than_s = None if older_than is None else parse_seconds(older_than)
     except ValueError as error:
         raise Failure(f"--older-than: {error}", 2) from error
+    given = {
+        "PATH": named,
+        "sha256:HEX": digests,
+        "--prefix": prefix,
+        "--glob": glob,
+        "--older-than": older_than,
+        "--stale": is_stale,
+        "--all": is_all,
+    }
+    found = [name for name, value in given.items() if value]
+    if len(found) != 1:
+        what = f"{' and '.join(found)} are different things" if found else "it is not said what shall go"
+        raise Failure(f"{what}; write one of {', '.join(given)}", 2)
     selection = Selection(
         paths=tuple(named),
         digests=tuple(digests),
@@ -136,8 +156,13 @@ def _ask(store: DiskStore) -> None:
     """Have the person at the terminal confirm. Raises Failure."""
     variants, bytes_ = store.size()
     try:
-        is_sure = click.confirm(f"Remove all {variants} variants ({size_text(bytes_)})?", err=True)
-    except click.Abort:
+        is_sure = click.confirm(
+            f"Remove all {count_text(variants, 'variant')} ({size_text(bytes_)})?", err=True
+        )
+    except click.Abort as error:
+        click.echo(err=True)
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise Failure("stopped; nothing was removed", 130) from None
         is_sure = False
     if not is_sure:
         raise Failure("nothing was removed", 1)
@@ -157,9 +182,10 @@ def _show(purged: Purged, told: hooks.Told | None, is_dry_run: bool, is_json: bo
             values["hook"] = {"ok": told.ok, "detail": told.detail}
         print_json(values)
     else:
-        what = "would go" if is_dry_run else "are gone"
+        what = "would go" if is_dry_run else "gone"
         click.echo(
-            f"{purged.variants} variants of {purged.pictures} pictures, {size_text(purged.bytes)}, {what}"
+            f"{count_text(purged.variants, 'variant')} of {count_text(purged.pictures, 'picture')}, "
+            f"{size_text(purged.bytes)}, {what}"
         )
     problems = [f"{path!r} can't be read: only what was known of it went" for path in purged.unread]
     if told is not None and not told.ok:

@@ -10,7 +10,7 @@ import click
 
 from ..errors import StorageError
 from ..store import DiskStore, open_store
-from ..units import ratio_text, size_text
+from ..units import count_text, ratio_text, size_text
 from ..upkeep.stats import Notable, Stats, Sum, take_stats
 from .common import Failure, as_json, check_owner, load, print_json
 
@@ -27,19 +27,29 @@ def stats(file: Path | None, is_json: bool) -> None:
     and which variants are the largest and the most used. It reads and changes nothing, and may run beside
     servers; their counts are at most a second old.
 
+    A hit is a variant that was handed out without a render, a miss one that was rendered for its visitor;
+    originals and errors count in neither. Sizes are SI: 1 kB is 1000 bytes.
+
     \b
     Examples:
       imagefactory stats
       imagefactory stats --json | jq .hit_ratio
 
-    A hit is a variant that was handed out without a render, a miss one that was rendered for its visitor;
-    originals and errors count in neither. Sizes are SI: 1 kB is 1000 bytes.
+    \b
+    Exit codes:
+      0    done
+      1    the cache can't be read
+      2    wrong usage or config, or a cache of another user
+      130  stopped by Ctrl-C
     """
     config = load(file)
     store = open_store(config)
     if not isinstance(store, DiskStore):
         raise Failure("cache.mode: there is nothing on disk with mode = 'memory'; ask its /metrics", 2)
     check_owner(config)
+    if not config.paths.cache.is_dir():
+        click.echo(f"paths.cache: there is no folder {config.paths.cache} yet", err=True)
+    store.index.may_replace = False  # a damaged index is for verify, rebuild and servers
     try:
         found = take_stats(store)
     except (StorageError, OSError) as error:
@@ -67,7 +77,7 @@ def _lines(found: Stats) -> Iterable[str]:
             ("errors", f"{found.errors}"),
             ("bytes sent", size_text(found.sent)),
             ("saved visitors", f"{size_text(found.saved)} against the originals"),
-            ("evicted", f"{found.evicted.variants} variants, {size_text(found.evicted.bytes)}"),
+            ("evicted", f"{count_text(found.evicted.variants, 'variant')}, {size_text(found.evicted.bytes)}"),
         ]
     )
     if found.variants:

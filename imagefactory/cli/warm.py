@@ -28,7 +28,7 @@ from ..generator import Generator
 from ..logreading import read_log
 from ..renderers import open_renderer, slots
 from ..store import DiskStore, open_store
-from ..units import size_text
+from ..units import count_text, size_text
 from ..upkeep.replay import demand, expand
 from ..upkeep.replay import orders as orders_of
 from ..upkeep.snapshot import copy_index
@@ -66,7 +66,7 @@ _FULL = (
 @click.option("--from-log", "log", metavar="FILE", help="Replay an access log instead; - is standard input.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Render processes; one per core.")
 @click.option("--budget", metavar="B", help="Stop after so many bytes (2 GB) or so long (90s, 10m, 1h).")
-@click.option("--dry-run", "is_dry", is_flag=True, help="Render and write nothing; say what would be done.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Render and write nothing; count all there is to do.")
 @as_json
 @click.pass_obj
 def warm(
@@ -104,8 +104,12 @@ def warm(
     --from-log takes the common and combined format and our own JSON lines, also gzipped, and makes what was
     asked for most first, with the parameters of its URL.
 
-    Exit 0: done, or the budget is spent. 1: some variants can't be made (they are listed at the end), or the
-    cache is full. 2: wrong usage or config. 130: stopped by Ctrl-C.
+    \b
+    Exit codes:
+      0    done, or the budget is spent
+      1    some variants can't be made (they are listed at the end), or the cache is full
+      2    wrong usage or config, or a cache of another user
+      130  stopped by Ctrl-C; 143: by SIGTERM
     """
     config = load(file)
     step_back()
@@ -227,9 +231,9 @@ def _replayed(log: str, generator: Generator, chosen: _Chosen) -> list[Order]:
             found = demand(entries, prefixes, generator.operators_request, chosen.__contains__)
     except (OSError, EOFError, zlib.error) as error:
         raise Failure(f"--from-log {log}: {getattr(error, 'strerror', None) or error}", 2) from error
-    said = f"{found.requests} requests for {len(found.counts)} variants"
-    skipped = f"; {entries.skipped} lines are of no known format" if entries.skipped else ""
-    rare = f"; {found.forgotten} requests for rare variants are left out" if found.forgotten else ""
+    said = f"{count_text(found.requests, 'request')} for {count_text(len(found.counts), 'variant')}"
+    skipped = f"; {count_text(entries.skipped, 'line')} of no known format" if entries.skipped else ""
+    rare = f"; {count_text(found.forgotten, 'request')} for rare variants left out" if found.forgotten else ""
     click.echo(f"{log}: {said}{skipped}{rare}", err=True)
     return list(orders_of(found))
 
@@ -374,15 +378,15 @@ def _report(found: Warmed, is_json: bool, is_dry: bool) -> None:
         values |= {"dry_run": True} if is_dry else {}
         print_json(values)
     else:
-        rendered = f"{found.rendered} {'to be rendered' if is_dry else 'rendered'}"
+        rendered = "to be rendered" if is_dry else f"rendered ({size_text(found.bytes)})"
         click.echo(
-            f"{found.variants} variants of {found.pictures} pictures: {rendered} ({size_text(found.bytes)}), "
+            f"{count_text(found.variants, 'variant')} of {count_text(found.pictures, 'picture')}: "
+            f"{found.rendered} {rendered}, "
             f"{found.present} present, {len(found.failed)} failed, in {found.seconds:.1f} s"
         )
-        for (path, error, detail), count in Counter(
-            (each.path, each.error, each.detail) for each in found.failed
-        ).items():
-            click.echo(f"{path}: {error}: {detail} ({count} variants)", err=True)
+        failed = Counter((each.path, each.error, each.detail) for each in found.failed)
+        for (path, error, detail), count in sorted(failed.items()):
+            click.echo(f"{path}: {error}: {detail} ({count_text(count, 'variant')})", err=True)
     if found.stopped == "full":
         click.echo(f"Error: {_FULL}", err=True)
     elif found.stopped:

@@ -15,7 +15,6 @@ from ..store import DiskStore
 __all__ = ["Evicted", "evict"]
 
 _AT_ONCE = 200
-_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +25,21 @@ class Evicted:
     bytes: int = 0
 
 
-def evict(store: DiskStore, goal: int | None = None, unused_since_s: float | None = None) -> Evicted:
+def evict(
+    store: DiskStore,
+    goal: int | None = None,
+    unused_since_s: float | None = None,
+    timeout_s: float = 600.0,
+) -> Evicted:
     """Remove variants until those that are left have *goal* bytes; by default the capacity of *store*.
 
     With *unused_since_s* (unix time) only those that were used before. One process evicts at a time; raises
-    TimedOut when another one does not end. It stops when so many bytes went as were too many when it began:
-    the disk counts them as used for as long as somebody reads the files. Raises StorageError.
+    TimedOut when another one does not end within *timeout_s* seconds. It stops when so many bytes went as
+    were too many when it began: the disk counts them as used for as long as somebody reads the files.
+    Raises StorageError.
     """
     variants = bytes_ = 0
-    with store.claims.take("evict", _TIMEOUT_S):
+    with store.claims.take("evict", timeout_s):
         total = store.index.total_bytes()
         surplus = total - (store.capacity() if goal is None else goal)
         while bytes_ < surplus:
