@@ -171,13 +171,16 @@ class Database:
                 return work(cache)
             except UnicodeEncodeError:
                 raise  # of a value of ours
-            except (sqlite3.DatabaseError, ValueError, TypeError, AttributeError, LookupError) as found:
+            except (sqlite3.Error, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError,
+                    ValueError) as found:  # fmt: skip
                 # What diskcache stumbles over: two rows of one key, a setting without a name (each thread's
                 # connection reads the settings), a message of SQLite that quotes a schema that is no text.
-                is_theirs = isinstance(found, sqlite3.DatabaseError | UnicodeDecodeError)
+                is_theirs = isinstance(found, sqlite3.Error | UnicodeDecodeError)
                 if not is_theirs and not _is_of_diskcache(found):
                     raise
-                error = found if isinstance(found, sqlite3.DatabaseError) else CorruptError(str(found))
+                error = found if isinstance(found, sqlite3.Error) else CorruptError(str(found))
+                if isinstance(found, AssertionError):  # two threads of one cache in two databases
+                    error = sqlite3.OperationalError("it was replaced in the middle of a transaction")
                 self.is_corrupt = _is_corrupt(error)
                 if self.is_corrupt and not is_last and self.may_replace:
                     try:
@@ -315,7 +318,7 @@ def _is_of_diskcache(error: Exception) -> bool:
     return frames[-1][0].f_code.co_filename.startswith(str(Path(diskcache.__file__).parent))
 
 
-def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+def _is_corrupt(error: sqlite3.Error) -> bool:
     if isinstance(error, CorruptError):
         return True
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)

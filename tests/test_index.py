@@ -694,3 +694,19 @@ def test_a_thread_that_failed_before_another_one_began_anew_does_no_harm(index: 
     assert not is_first
     assert index.source(SOURCE.path) == SOURCE
     assert open_index(root).source(SOURCE.path) == SOURCE
+
+
+def test_two_databases_under_one_cache_are_no_damage(index: Index, root: Path) -> None:
+    """diskcache asserts that its transaction is its own: not so when the file was replaced under a thread."""
+    index.put_variant(VARIANT)
+
+    def clash(cache: object) -> None:
+        with cache.transact():  # type: ignore[attr-defined]
+            cache._txn_id = -1  # type: ignore[attr-defined]
+
+    with pytest.raises(StorageError, match="replaced in the middle"):
+        index._use("write", clash)
+    index._cache._txn_id = None
+    index._pause_until["write"] = 0.0
+    index.put_source(SOURCE)
+    assert open_index(root).variant(KEY) == VARIANT
