@@ -38,7 +38,7 @@ from .troubles import watch_log
 from .units import ratio_text, size_text
 from .upkeep.pictures import ORDERS, Cached, find_pictures, list_pictures
 from .upkeep.purge import Selection
-from .upkeep.stats import answered
+from .upkeep.stats import answered, saved
 from .variants import Key, Source
 from .version import __version__
 
@@ -340,11 +340,7 @@ class _Dashboard:
         return {
             "reading": reading,
             "sums": answered(reading.counters),
-            "saved": sum(
-                count * (1 if name.startswith("bytes_of_sources ") else -1)
-                for name, count in reading.counters.items()
-                if name.startswith(("bytes_of_sources ", "bytes_of_variants "))
-            ),
+            "saved": saved(reading.counters),
             "evicted": reading.counters.get("evicted variants", 0),
             "charts": list(_charts(self._history.samples(), reading, now_s - span_s, now_s)),
             "minutes": span_s // 60,

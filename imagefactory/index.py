@@ -85,8 +85,7 @@ class Index(Database):
 
     def source(self, path: str) -> Source | None:
         """The row of the source at *path*, if there is a good one. One SQL statement."""
-        key = f"source {path}"
-        return _source(path, self._get(key))
+        return _source(path, self._get(f"source {path}"))
 
     def put_source(self, source: Source) -> None:
         """Remember *source* under its path."""

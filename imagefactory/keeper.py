@@ -121,8 +121,7 @@ class Keeper:
     def _keep_within_budget(self, store: DiskStore) -> None:
         wanted, self._wanted = self._wanted, 0
         is_tight, store.is_tight = store.is_tight, False
-        total, goal = store.room()
-        capacity = store.capacity()
+        total, capacity, goal = store.room()
         if wanted > capacity:
             if capacity < store.max_bytes:  # evicting all would not help: others have filled the disk
                 self._troubles.note(Full(wanted, "the disk has no room for the cache beside its min_free"))

@@ -25,7 +25,7 @@ from .formats import ENCODINGS
 from .recipe import parse
 from .variants import Key, Variant
 
-__all__ = ["Objects", "Temp", "remove_abandoned"]
+__all__ = ["Objects", "Temp", "remove_abandoned", "sync_folder"]
 
 _FILE_MODE = 0o640  # a web server in the owner's group may read objects (X-Accel-Redirect)
 _MAX_SEEN = 100_000
@@ -174,7 +174,7 @@ class Objects:
                     continue
             else:
                 raise StorageError("objects", "the folder of an object vanishes again and again")
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise StorageError("objects", f"an object can't be stored: {error.strerror}") from error
         self._see(name, _mark(status))
@@ -187,7 +187,7 @@ class Objects:
         if folder != self.root.parent:
             self._make_folder(folder.parent)
         make_folder(folder, OPEN)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
     def remove(self, key: Key, body: str) -> None:
         """Remove one object, and its folder if that is empty now. An object that is gone is no error."""
@@ -196,6 +196,13 @@ class Objects:
             path.unlink()
         with suppress(OSError):
             path.parent.rmdir()
+
+    def inode(self, name: str) -> int:
+        """The inode of the file at *name* below ``root``, 0 where there is none."""
+        try:
+            return os.lstat(f"{self.root}/{name}").st_ino
+        except OSError:
+            return 0
 
     def bodies(self, key: Key) -> list[str]:
         """The body digests, as far as names tell them (32 hex), of the objects that lie there for *key*."""
@@ -235,13 +242,6 @@ class Objects:
                 if "." not in entry.name and entry.is_file(follow_symlinks=False):
                     count += remove_abandoned(entry.path)
         return count
-
-    def folders(self) -> Iterator[str]:
-        """The paths below ``root`` of the folders that have the objects of one source each, in order. Raises
-        StorageError."""
-        for outer in _names(self.root):
-            for inner in _names(self.root / outer):
-                yield f"{outer}/{inner}"
 
     def by_folder(self) -> Iterator[list[str]]:
         """The paths below ``root`` of all that lies there, a list for each source, in order.
@@ -301,7 +301,8 @@ def _names(folder: Path, otherwise: list[str] | None = None) -> list[str]:
         raise StorageError("objects", f"a folder of objects can't be read: {error.strerror}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed into *folder* durable. Raises OSError."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(number)

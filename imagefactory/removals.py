@@ -21,7 +21,7 @@ from pathlib import Path
 from .claims import Claims
 from .errors import StorageError, TimedOut
 from .index import Index, VariantRow
-from .objects import Objects, Temp
+from .objects import Objects, Temp, sync_folder
 from .variants import Key
 
 __all__ = ["Removals"]
@@ -59,7 +59,7 @@ class Removals:
             if path is None:
                 # The disk is full, and rows can't be deleted then either. Killed here, rows stay without
                 # their objects: they are misses, and the next purge takes them away.
-                self._unlink(name for name, inode in names.items() if self._inode(name) == inode)
+                self._unlink(name for name, inode in names.items() if self._objects.inode(name) == inode)
             gone = []
             for start in range(0, len(rows), _ROWS_AT_ONCE):
                 gone += self._index.remove_rows(rows[start : start + _ROWS_AT_ONCE], but_remade=True)
@@ -120,11 +120,7 @@ class Removals:
                 file.writelines(f"{inode} {name}\n" for name, inode in names.items())
             os.fsync(temp.number)
             temp.path.rename(path)
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(path.parent)
         except OSError as error:
             with suppress(OSError):
                 path.unlink()
@@ -164,7 +160,7 @@ class Removals:
     def _take(self, some: Iterable[tuple[str, int, tuple[Key, str] | None]]) -> None:
         """Remove these objects, whose claims are held, and their rows."""
         has_rows = False
-        some = [entry for entry in some if self._inode(entry[0]) in (0, entry[1])]
+        some = [entry for entry in some if self._objects.inode(entry[0]) in (0, entry[1])]
         known = self._index.keys_of(list({named[0].digest for _, _, named in some if named}))
         for _, _, named in some:
             if named is not None and named[0].text() in known[named[0].digest]:
@@ -191,10 +187,3 @@ class Removals:
         for folder in folders - {""}:
             with suppress(OSError):
                 os.rmdir(f"{root}/{folder}")  # noqa: PTH106
-
-    def _inode(self, name: str) -> int:
-        """The inode of the object at *name*, 0 where there is none."""
-        try:
-            return os.lstat(f"{self._objects.root}/{name}").st_ino
-        except OSError:
-            return 0

@@ -197,10 +197,16 @@ class DiskStore:
 
     def remove_object(self, row: VariantRow) -> None:
         """Remove the object of *row*, also where the row does not say any more which one that is."""
-        if row.key is not None:
-            known = [row.variant.body] if row.variant else self.objects.bodies(row.key)
-            for body in known:
+        for body in self.bodies(row):
+            if row.key is not None:
                 self.objects.remove(row.key, body)
+
+    def bodies(self, row: VariantRow) -> list[str]:
+        """The body digests of the objects of *row*, whole or their first 32 hex digits: what it says, or what
+        lies there where it is damaged."""
+        if row.variant is not None:
+            return [row.variant.body]
+        return self.objects.bodies(row.key) if row.key is not None else []
 
     def free_bytes(self) -> int:
         """The bytes that this user may still write on the disk. Raises StorageError."""
@@ -210,16 +216,16 @@ class DiskStore:
             raise StorageError("objects", f"the disk can't be asked: {error.strerror}") from error
         return status.f_bavail * status.f_frsize
 
-    def room(self) -> tuple[int, int]:
-        """The bytes that all objects have together, and those that they should have at most: the capacity
-        (``max_bytes``, or what the disk leaves them) without a reserve for what is rendered meanwhile."""
+    def room(self) -> tuple[int, int, int]:
+        """The bytes that all objects have together; the capacity, which is ``max_bytes`` or what the disk
+        leaves them; and that without a reserve for what is rendered meanwhile."""
         total = self.index.total_bytes()
         capacity = self._capacity(total, self.free_bytes())
-        return total, capacity - self._reserve(capacity)
+        return total, capacity, capacity - self._reserve(capacity)
 
     def capacity(self) -> int:
         """The bytes that objects may have together now."""
-        return self._capacity(self.index.total_bytes(), self.free_bytes())
+        return self.room()[1]
 
     def _capacity(self, total: int, free: int) -> int:
         return max(0, min(self.max_bytes, total + free - self.min_free))

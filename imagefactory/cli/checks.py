@@ -10,12 +10,12 @@ import click
 
 from ..errors import StorageError, TimedOut
 from ..renderers import cores
-from ..store import DiskStore, open_store
+from ..store import DiskStore
 from ..units import count_text, size_text
 from ..upkeep.rebuild import rebuild as begin_anew
 from ..upkeep.verify import Verified
 from ..upkeep.verify import verify as look_at_all
-from .common import Failure, as_json, check_owner, load, open_cache, print_json
+from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json
 from .progress import progress
 
 __all__ = ["rebuild", "verify"]
@@ -61,7 +61,7 @@ def verify(file: Path | None, may_repair: bool, is_json: bool) -> None:
     if may_repair:
         store = open_cache(config)
     else:
-        store = _looked_at(open_store(config))
+        store = disk_store(config)
         check_owner(config)
     began = time.monotonic()
     try:
@@ -78,12 +78,6 @@ def verify(file: Path | None, may_repair: bool, is_json: bool) -> None:
         _print(found)
     if found.left:
         raise Failure(f"{count_text(found.left, 'problem')}; imagefactory verify --repair makes it right", 1)
-
-
-def _looked_at(store: object) -> DiskStore:
-    if not isinstance(store, DiskStore):
-        raise Failure("cache.mode: there is nothing on disk with mode = 'memory'", 2)
-    return store
 
 
 def _count(store: DiskStore) -> int | None:

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..parameters import compile_presets
 from ..store import DiskStore, open_store
 
-__all__ = ["Commands", "Failure", "as_json", "load", "open_cache", "print_json"]
+__all__ = ["Commands", "Failure", "as_json", "check_owner", "disk_store", "load", "open_cache", "print_json"]
 
 as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 
@@ -63,11 +63,17 @@ def open_cache(config: Config) -> DiskStore:
     Raises Failure where there is none, or where it belongs to another user: files that this one makes could
     not be read, or not be removed, by the server.
     """
-    store = open_store(config)
-    if not isinstance(store, DiskStore):
-        raise Failure("cache.mode: there is nothing on disk with mode = 'memory'", 2)
+    store = disk_store(config)
     check_owner(config)
     store.start()
+    return store
+
+
+def disk_store(config: Config, hint: str = "") -> DiskStore:
+    """The cache on disk, not yet touched. Raises Failure, with a *hint*, where there is none."""
+    store = open_store(config)
+    if not isinstance(store, DiskStore):
+        raise Failure(f"cache.mode: there is nothing on disk with mode = 'memory'{hint}", 2)
     return store
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from ..errors import StorageError
-from ..store import DiskStore, open_store
 from ..units import count_text, ratio_text, size_text
 from ..upkeep.stats import Notable, Stats, Sum, take_stats
-from .common import Failure, as_json, check_owner, load, print_json
+from .common import Failure, as_json, check_owner, disk_store, load, print_json
 
 __all__ = ["stats"]
 
@@ -43,9 +42,7 @@ def stats(file: Path | None, is_json: bool) -> None:
       130  stopped by Ctrl-C
     """
     config = load(file)
-    store = open_store(config)
-    if not isinstance(store, DiskStore):
-        raise Failure("cache.mode: there is nothing on disk with mode = 'memory'; ask its /metrics", 2)
+    store = disk_store(config, "; ask its /metrics")
     check_owner(config)
     if not config.paths.cache.is_dir():
         click.echo(f"paths.cache: there is no folder {config.paths.cache} yet", err=True)

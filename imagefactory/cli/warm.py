@@ -27,14 +27,14 @@ from ..errors import BadParameter, StorageError
 from ..generator import Generator
 from ..logreading import read_log
 from ..renderers import open_renderer, slots
-from ..store import DiskStore, open_store
+from ..store import DiskStore
 from ..units import count_text, size_text
 from ..upkeep.replay import demand, expand
 from ..upkeep.replay import orders as orders_of
 from ..upkeep.snapshot import copy_index
 from ..upkeep.warm import Budget, Order, Warmed, Wish, is_picture
 from ..upkeep.warm import warm as render_ahead
-from .common import Failure, as_json, check_owner, load, open_cache, print_json
+from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json
 from .paths import picture_path
 from .progress import Progress, progress
 
@@ -277,9 +277,7 @@ def _cache(config: Config, is_dry: bool) -> Iterator[tuple[DiskStore, Config]]:
     check_owner(config)
     with tempfile.TemporaryDirectory(prefix="imagefactory-") as folder:
         copied = replace(config, paths=replace(config.paths, cache=Path(folder)))
-        store = open_store(copied)
-        if not isinstance(store, DiskStore):
-            raise Failure("cache.mode: there is nothing on disk with mode = 'memory'", 2)
+        store = disk_store(copied)
         try:
             copy_index(config.paths.cache, Path(folder))
         except StorageError as error:

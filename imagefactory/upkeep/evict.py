@@ -40,8 +40,8 @@ def evict(
     """
     variants = bytes_ = 0
     with store.claims.take("evict", timeout_s):
-        total = store.index.total_bytes()
-        surplus = total - (store.capacity() if goal is None else goal)
+        total, capacity, _ = store.room()
+        surplus = total - (capacity if goal is None else goal)
         while bytes_ < surplus:
             rows = _enough(store.index.oldest(_AT_ONCE), surplus - bytes_, unused_since_s)
             if not rows:

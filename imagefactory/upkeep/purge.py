@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,7 @@ from ..index import Index, VariantRow
 from ..sources import Sources
 from ..store import DiskStore, MemoryStore, Store
 from ..variants import Source
+from .stats import Sum
 
 __all__ = ["Purged", "Selection", "check", "purge"]
 
@@ -80,12 +81,6 @@ class _Chosen:
     paths: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sum:
-    variants: int = 0
-    bytes: int = 0
 
 
 def check(selection: Selection, sources: Sources) -> None:
@@ -371,9 +366,9 @@ def _complete(digest: str, known: Collection[str]) -> list[str]:
 # --- removing
 
 
-def _purge_contents(store: DiskStore, digests: Sequence[str], is_dry_run: bool) -> dict[str, _Sum]:
+def _purge_contents(store: DiskStore, digests: Sequence[str], is_dry_run: bool) -> dict[str, Sum]:
     """Remove all variants of the sources with these digests; what went, by digest."""
-    sums: dict[str, _Sum] = {}
+    sums: dict[str, Sum] = {}
     start = 0
     while start < len(digests):
         if not is_dry_run:
@@ -397,7 +392,7 @@ def _add_objects(
     digests: Iterable[str],
     rows: Iterable[VariantRow],
     names: dict[str, int],
-    sums: dict[str, _Sum],
+    sums: dict[str, Sum],
 ) -> None:
     """Add to *names* the objects of these *digests*, all that lie in their folders; and to *sums* those that
     no row of *rows* counts."""
@@ -426,9 +421,9 @@ def _remove(store: DiskStore, rows: Sequence[VariantRow], names: Mapping[str, in
     return store.removals.remove(rows, names, _TIMEOUT_S) if rows or names else []
 
 
-def _purge_unused(store: DiskStore, since_s: float, is_dry_run: bool) -> dict[str, _Sum]:
+def _purge_unused(store: DiskStore, since_s: float, is_dry_run: bool) -> dict[str, Sum]:
     """Remove the variants that were used before *since_s* (unix time) for the last time."""
-    sums: dict[str, _Sum] = {}
+    sums: dict[str, Sum] = {}
     if is_dry_run:
         for row in store.index.scan():
             if row.used_s < since_s:
@@ -439,10 +434,9 @@ def _purge_unused(store: DiskStore, since_s: float, is_dry_run: bool) -> dict[st
         names: dict[str, int] = {}
         for row in rows:
             if row.key:
-                bodies = [row.variant.body] if row.variant else store.objects.bodies(row.key)
-                for body in bodies:
+                for body in store.bodies(row):
                     name = store.objects.name(row.key, body)
-                    names[name] = _inode(f"{store.objects.root}/{name}")
+                    names[name] = store.objects.inode(name)
         gone = _remove(store, rows, names)
         for row in gone:
             _count(sums, row)
@@ -457,12 +451,12 @@ def _purge_strays(store: DiskStore) -> None:
     for path in store.objects.walk():
         name = path.relative_to(store.objects.root).as_posix()
         if store.objects.named(name) is None:
-            names[name] = _inode(str(path))
+            names[name] = store.objects.inode(name)
     _remove(store, [row for row in store.index.scan() if row.key is None], names)
 
 
-def _purge_memo(store: MemoryStore, digests: Collection[str], is_dry_run: bool) -> dict[str, _Sum]:
-    sums: dict[str, _Sum] = {}
+def _purge_memo(store: MemoryStore, digests: Collection[str], is_dry_run: bool) -> dict[str, Sum]:
+    sums: dict[str, Sum] = {}
     if not is_dry_run and digests:
         store.renew_epoch()
     for variant in store.variants():
@@ -475,19 +469,11 @@ def _purge_memo(store: MemoryStore, digests: Collection[str], is_dry_run: bool) 
     return sums
 
 
-def _inode(path: str) -> int:
-    try:
-        return os.lstat(path).st_ino
-    except OSError:
-        return 0
-
-
-def _count(sums: dict[str, _Sum], row: VariantRow) -> None:
+def _count(sums: dict[str, Sum], row: VariantRow) -> None:
     """Count *row*; its object was counted already where the row does not say which one that is."""
     if row.key is None or row.variant is not None:
         _add(sums, row.key.digest if row.key else "", 1, row.bytes)
 
 
-def _add(sums: dict[str, _Sum], digest: str, variants: int, bytes_: int) -> None:
-    before = sums.get(digest, _Sum())
-    sums[digest] = replace(before, variants=before.variants + variants, bytes=before.bytes + bytes_)
+def _add(sums: dict[str, Sum], digest: str, variants: int, bytes_: int) -> None:
+    sums[digest] = sums.get(digest, Sum()) + Sum(variants, bytes_)

@@ -10,7 +10,6 @@ Killed anywhere, the index is just not whole yet, and the next ``fill`` goes on 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -225,7 +224,7 @@ def _withdraw(store: DiskStore, variants: list[Variant], epoch: int) -> int:
     count = 0
     for variant in variants:
         name = store.objects.name(variant.key, variant.body)
-        inode = _inode(f"{store.objects.root}/{name}")
+        inode = store.objects.inode(name)
         if not inode or doomed.get(name) == inode:
             with store.claims.take(variant.key.text(), _TIMEOUT_S):
                 row = store.index.variant(variant.key)
@@ -233,14 +232,6 @@ def _withdraw(store: DiskStore, variants: list[Variant], epoch: int) -> int:
                     store.index.remove_variant(variant.key)
                     count += 1
     return count
-
-
-def _inode(path: str) -> int:
-    """The inode of the file at *path*, 0 where there is none."""
-    try:
-        return os.lstat(path).st_ino
-    except OSError:
-        return 0
 
 
 @lru_cache(10_000)  # 6 us each, and the same few recipes for all sources

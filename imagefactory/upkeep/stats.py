@@ -13,7 +13,7 @@ from heapq import nlargest
 from ..index import VariantRow
 from ..store import DiskStore
 
-__all__ = ["SIZES", "Answered", "Notable", "Stats", "Sum", "answered", "take_stats"]
+__all__ = ["SIZES", "Answered", "Notable", "Stats", "Sum", "answered", "saved", "take_stats"]
 
 # Upper bounds of the size classes: the longer side of a variant, in pixels.
 SIZES = (160, 320, 640, 1280, 2560)
@@ -114,6 +114,11 @@ def answered(counters: Mapping[str, float]) -> Answered:
     return Answered(**sums)
 
 
+def saved(counters: Mapping[str, float]) -> int:
+    """The bytes that visitors did not have to load, as the *counters* of an index have it."""
+    return _total(counters, "bytes_of_sources") - _total(counters, "bytes_of_variants")
+
+
 def take_stats(store: DiskStore) -> Stats:
     """The numbers of *store*; zeros where there is no cache yet, and none is made. Raises StorageError.
 
@@ -166,7 +171,7 @@ def take_stats(store: DiskStore) -> Stats:
         errors=requests.errors,
         hit_ratio=requests.hit_ratio,
         sent=_total(counters, "bytes_sent"),
-        saved=_total(counters, "bytes_of_sources") - _total(counters, "bytes_of_variants"),
+        saved=saved(counters),
         source_bytes=source_bytes,
         evicted=Sum(_total(counters, "evicted variants"), _total(counters, "evicted bytes")),
         free=store.free_bytes(),

@@ -600,18 +600,19 @@ class _Room:
     def make(self, wanted: int) -> bool:
         """Whether there is room for *wanted* bytes, now or after others went. Raises StorageError."""
         with self._lock:
-            capacity = self._store.capacity()
-            if self._store.index.total_bytes() + wanted <= capacity:
+            total, capacity, goal = self._store.room()
+            if total + wanted <= capacity:
                 return True
             if not self._may_free:
                 return False
             self._note_uses()
-            goal = max(0, min(self._store.room()[1], capacity - wanted))
+            goal = max(0, min(goal, capacity - wanted))
             try:
                 self._may_free = evict(self._store, goal, unused_since_s=self._began_s).bytes > 0
             except TimedOut as error:
                 raise StorageError("budget", str(error)) from error
-            return self._store.index.total_bytes() + wanted <= self._store.capacity()
+            total, capacity, _ = self._store.room()
+            return total + wanted <= capacity
 
     def _note_uses(self) -> None:
         while self._found:
