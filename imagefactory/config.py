@@ -21,7 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from imagefactory.errors import ConfigError, nearest
+from imagefactory.errors import BadParameter, ConfigError, nearest
+from imagefactory.globs import compile_glob
 from imagefactory.tags import TAG_HEADERS
 
 if TYPE_CHECKING:
@@ -252,6 +253,16 @@ def address(value: object) -> str:
     return found
 
 
+def glob(value: object) -> str:
+    """A pattern of paths below the pictures folder."""
+    found = matching(r"[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*", "a glob of paths such as 'members/**'")(value)
+    try:
+        compile_glob(found)
+    except BadParameter as error:
+        raise ValueError(error.problem) from None
+    return found
+
+
 def parameter(value: object) -> str:
     """A preset's value as the text that it would be in a URL: 240, 1.5, and 1 for true."""
     found = plain(value)
@@ -373,6 +384,7 @@ class Http:
         "", or_empty(matching(rf"\*|{ORIGIN}( *, *{ORIGIN})*", "'*' or origins separated by commas"))
     )
     cache_tags: str = setting("", or_empty(one_of(*TAG_HEADERS)))
+    private: tuple[str, ...] = setting([], several(glob))
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,6 +576,8 @@ def agree(config: Config) -> None:
         raise ConfigError("http.accel", "'x-sendfile' needs a cache folder with an ASCII name")
     if config.limits.sizes == "signed" and not config.signing.keys:
         raise ConfigError("limits.sizes", "'signed' needs a key; write id = \"secret\" in [signing.keys]")
+    if config.http.private and not config.signing.keys:
+        raise ConfigError("http.private", 'this needs a key; write id = "secret" in [signing.keys]')
     if config.limits.sizes == "presets" and not config.presets:
         raise ConfigError("limits.sizes", "'presets' needs one; write a section [presets.NAME]")
 

@@ -5,7 +5,10 @@
     ├── RequestError             the visitor's request can't be answered with a picture
     │   ├── BadParameter     400 a parameter has a value that it can't have
     │   ├── Unauthorized     401 the admin token is missing or wrong
-    │   ├── Forbidden        403 this server does not render that for everybody
+    │   ├── Forbidden        403 not for everybody who asks
+    │   │   ├── Unsigned         the URL needs a signature
+    │   │   ├── WrongSignature   it has one that is not right
+    │   │   └── Expired          it was right until a while ago
     │   ├── NotFound         404 no such picture; one text for every reason
     │   ├── MethodNotAllowed 405
     │   ├── BodyTooLarge     413 what was sent along is too long
@@ -35,6 +38,7 @@ __all__ = [
     "BodyTooLarge",
     "Busy",
     "ConfigError",
+    "Expired",
     "Forbidden",
     "Full",
     "ImageFactoryError",
@@ -49,6 +53,8 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "Unsigned",
+    "WrongSignature",
     "WrongType",
     "nearest",
 ]
@@ -117,10 +123,39 @@ class Unauthorized(RequestError):
 
 
 class Forbidden(RequestError):
-    """The server is set up not to make this for everybody (``[limits] sizes``)."""
+    """The server is set up not to give this to everybody (``[limits] sizes``, ``[http] private``)."""
 
     status = 403
     code = "forbidden"
+
+
+class Unsigned(Forbidden):
+    """The URL needs a signature and has none."""
+
+    code = "unsigned"
+
+    def __init__(self) -> None:
+        super().__init__("this picture needs a signed URL, which the site writes that shows it")
+
+
+class WrongSignature(Forbidden):
+    """The signature of the URL is not that of its path and parameters. *reason* tells nothing about keys."""
+
+    code = "wrong_signature"
+
+    def __init__(self, reason: str = "it is not that of this path with these parameters") -> None:
+        self.reason = reason
+        super().__init__(f"the signature of this URL is not right: {reason}")
+
+
+class Expired(Forbidden):
+    """The URL was signed to end at unix time *expired_s*."""
+
+    code = "expired"
+
+    def __init__(self, expired_s: int) -> None:
+        self.expired_s = expired_s
+        super().__init__(f"this URL ended at unix time {expired_s}; the site has to write a new one")
 
 
 class NotFound(RequestError):

@@ -61,6 +61,7 @@ class _Entry:
     headers: list[tuple[str, str]]
     answer: Answer
     request: Request
+    until_s: float | None = None  # from then on its max-age would be too long
     data: bytes | None = None
     hits: int = 0  # whole bodies sent from memory since they were counted
 
@@ -97,6 +98,7 @@ class FastPath:
             or status.st_size != entry.size
             or status.st_ctime_ns != entry.ctime_ns
             or self._generator.store.epoch() != entry.epoch
+            or (entry.until_s is not None and self._generator.now_s() >= entry.until_s)
         ):
             self._memo.drop(key)
             return self.app(environ, start_response)
@@ -122,8 +124,9 @@ class FastPath:
         """
         source, now_s = answer.source, self._generator.now_s()
         is_lasting = answer.is_stable and not source.is_racy and source.stamp.mtime_ns < now_s * 1e9
-        epoch = answer.epoch
-        if epoch is None or not is_lasting:
+        epoch, ends_s = answer.epoch, request.grant.expires_s
+        until_s = None if ends_s is None else ends_s - self._http.max_age_s
+        if epoch is None or not is_lasting or (until_s is not None and now_s >= until_s):
             return
         answer = replace(answer, result="hit", body=None, seconds={})
         headers = picture_reply(answer, request, {"REQUEST_METHOD": "GET"}, self._http, now_s).headers
@@ -132,7 +135,8 @@ class FastPath:
         if request.encoding == "auto" and answer.variant is not None and source.header is not None:
             self._memo.put(key, default_encoding(source.header), _weight(key, _OWN_BYTES))
             key = (key[0], key[1], answer.variant.key.encoding)
-        self._memo.put(key, _Entry(path, *source.stamp, epoch, headers, answer, request), _weight(key))
+        entry = _Entry(path, *source.stamp, epoch, headers, answer, request, until_s)
+        self._memo.put(key, entry, _weight(key))
 
     def _send(
         self, key: _Key, entry: _Entry, environ: WSGIEnvironment, start_response: StartResponse

@@ -23,10 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from .access import Access
 from .config import Config
 from .crowd import Flights, Gate, Recent
 from .errors import (
-    Forbidden,
     Full,
     NotFound,
     RequestError,
@@ -111,6 +111,7 @@ class Generator:
         self.sources = Sources(config.paths.pictures, config.limits.max_source_bytes)
         self.store: Store = store or open_store(config)
         self.presets = compile_presets(config.presets)
+        self.access = Access(config)
         self.troubles = Troubles()
         self.tally = Tally()
         self.meters: list[Callable[[], Mapping[str, float]]] = []  # who else has gauges
@@ -210,15 +211,12 @@ class Generator:
         return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
 
     def request(self, pairs: Iterable[tuple[str, str]]) -> Request:
-        """The request that the (name, value) *pairs* of a query make here. Raises BadParameter, Forbidden."""
-        limits = self.config.limits
-        if limits.sizes == "signed":
-            raise Forbidden("this server answers signed URLs only")
+        """The request that the (name, value) *pairs* of a query make here. Raises BadParameter."""
         return parse_request(
             pairs,
             self.presets,
             strict=self.config.http.strict,
-            presets_only=limits.sizes == "presets",
+            presets_only=self.config.limits.sizes == "presets",
             salt=self._salt,
         )
 

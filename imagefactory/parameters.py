@@ -19,9 +19,21 @@ from .errors import BadParameter, ConfigError, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA
 from .recipe import COMPASS, Recipe, Rect
 
-__all__ = ["NAMES", "Preset", "Request", "compile_presets", "has_auto", "parse_request"]
+__all__ = ["NAMES", "PUBLIC", "Grant", "Preset", "Request", "compile_presets", "has_auto", "parse_request"]
 
 _Values = dict[str, Any]  # by the names in the column "value" of the table below
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a URL may have: it ends at unix time *expires_s*, None for never; *is_private*: no cache that
+    several people share may keep it."""
+
+    expires_s: int | None = None
+    is_private: bool = False
+
+
+PUBLIC = Grant()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,7 @@ class Request:
     *is_plain* is true where nothing was asked that could change a pixel: the answer is the original.
     *quality* of the recipe is the asked one; the default of the encoding comes in when that is known.
     *download* is the asked file name, empty for the default name, None to show the picture in place.
+    *grant* is what ``access`` says about its URL.
     """
 
     recipe: Recipe
@@ -39,9 +52,7 @@ class Request:
     preset: str = ""
     version: str = ""
     download: str | None = None
-    signature: str = ""
-    expires: str = ""
-    key_id: str = ""
+    grant: Grant = PUBLIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,9 +462,6 @@ def _request(values: _Values, salt: str, preset: str) -> Request:
         preset,
         values.get("version", ""),
         values.get("download"),
-        values.get("signature", ""),
-        values.get("expires", ""),
-        values.get("key_id", ""),
     )
 
 

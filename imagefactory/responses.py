@@ -72,7 +72,7 @@ def picture_reply(
         return _failed(verdict, answer.bytes, request, http)
     headers = [
         ("ETag", answer.etag),
-        ("Cache-Control", _cache_control(answer, request, http)),
+        ("Cache-Control", _cache_control(answer, request, http, now_s)),
         ("X-Content-Type-Options", "nosniff"),
         ("Content-Security-Policy", _CSP),
         ("X-Cache", answer.result),
@@ -211,14 +211,17 @@ def _by_url(is_auto: bool, http: Http) -> list[tuple[str, str]]:
     return headers
 
 
-def _cache_control(answer: Answer, request: Request, http: Http) -> str:
+def _cache_control(answer: Answer, request: Request, http: Http, now_s: float) -> str:
     if not answer.is_stable:
         return "no-store"
+    who = "private" if request.grant.is_private else "public"
+    if request.grant.expires_s is not None:  # no copy outlives its URL
+        return f"{who}, max-age={max(0, min(http.max_age_s, int(request.grant.expires_s - now_s)))}"
     if request.version and request.version == answer.version:
-        return "public, max-age=31536000, immutable"
+        return f"{who}, max-age=31536000, immutable"
     if http.stale_while_revalidate_s:
-        return f"public, max-age={http.max_age_s}, stale-while-revalidate={http.stale_while_revalidate_s}"
-    return f"public, max-age={http.max_age_s}"
+        return f"{who}, max-age={http.max_age_s}, stale-while-revalidate={http.stale_while_revalidate_s}"
+    return f"{who}, max-age={http.max_age_s}"
 
 
 @lru_cache(maxsize=4096)

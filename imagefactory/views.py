@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -140,12 +141,13 @@ class ImageFactory:
 
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
-        http, is_auto = self.config.http, False
+        http, is_auto, pairs = self.config.http, False, None
         allowed = (*METHODS, "DELETE") if self.config.admin.token else METHODS
         self.generator.keeper.start()
         try:
-            pairs = _pairs()
-            is_auto = has_auto(pairs, self.generator.presets)
+            with suppress(BadParameter):
+                pairs = _pairs()
+                is_auto = has_auto(pairs, self.generator.presets)
             if request.method == "OPTIONS":
                 self.generator.tally.add("requests options - 204")
                 return _textual(options_reply(is_auto, http, allowed))
@@ -155,7 +157,8 @@ class ImageFactory:
                 reply = purge_picture(self.generator, request.environ, path)
                 self.generator.tally.add(f"requests purge - {reply.status}")
                 return _textual(reply)
-            wanted = self.generator.request(pairs)
+            grant = self.generator.access.check(path, pairs, self.generator.now_s())
+            wanted = replace(self.generator.request(_pairs() if pairs is None else pairs), grant=grant)
             is_auto = wanted.encoding == "auto"
             for is_again in (False, True, True):
                 answer = self.generator.answer(

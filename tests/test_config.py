@@ -350,6 +350,7 @@ def test_a_mistake_in_a_variable_names_the_variable(name, text, problem):
         ("admin.purge_headers", {"Api_Key-1": "a b"}, MappingProxyType({"Api_Key-1": "a b"})),
         ("admin.purge_command", ["/bin/x", "", "-a"][::2], ("/bin/x", "-a")),
         ("http.cache_tags", "xkey", "xkey"),
+        ("http.private", [], ()),
         ("http.cache_tags", "", ""),
     ],
 )
@@ -472,6 +473,10 @@ BAD = [
         "http.cross_origin_resource_policy: 'samesite' is not one of same-origin, same-site, cross-origin,"
         " did you mean 'same-site'?",
     ),
+    ("http.private", "members/**", "http.private: 'members/**' is not a list; write ['members/**']"),
+    ("http.private", ["/members"], "http.private: '/members' is not a glob of paths such as 'members/**'"),
+    ("http.private", ["[z-a]"], "http.private: '[z-a]' is no glob: bad character range z-a at position 6"),
+    ("http.private", ["a/**"], 'http.private: this needs a key; write id = "secret" in [signing.keys]'),
     ("limits.sizes", "all", "limits.sizes: 'all' is not one of any, ladder, presets, signed"),
     ("limits.sizes", "signed", "limits.sizes: 'signed' needs a key; write id = \"secret\" in [signing.keys]"),
     ("limits.sizes", "presets", "limits.sizes: 'presets' needs one; write a section [presets.NAME]"),
@@ -582,6 +587,7 @@ def test_a_loop_of_links_is_an_error(tmp_path):
 def test_signed_and_presets_are_fine_with_what_they_need():
     assert made({"limits": {"sizes": "presets"}, "presets": {"a": {}}}).limits.sizes == "presets"
     assert made({"limits": {"sizes": "signed"}, "signing": {"keys": {"a": SECRET}}}).limits.sizes == "signed"
+    assert made({"http": {"private": ["a/**"]}, "signing": {"keys": {"a": SECRET}}}).http.private == ("a/**",)
 
 
 @pytest.mark.parametrize(

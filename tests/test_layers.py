@@ -12,9 +12,21 @@ import imagefactory
 PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
-    ["version", "errors", "config", "formats", "colours", "folders", "tags", "units"],
-    ["recipe", "geometry", "parameters", "negotiation", "jobs", "variants", "charts"],
-    ["admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo", "tally", "troubles", "wire"],
+    ["version", "errors", "config", "formats", "colours", "folders", "globs", "tags", "units"],
+    ["recipe", "geometry", "parameters", "signing", "negotiation", "jobs", "variants", "charts"],
+    [
+        "access",
+        "admin",
+        "clients",
+        "conditions",
+        "crowd",
+        "hooks",
+        "logreading",
+        "memo",
+        "tally",
+        "troubles",
+        "wire",
+    ],
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
     ["responses"],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
+from ..globs import compile_glob
 from ..index import Index, VariantRow
 from ..sources import Sources
 from ..store import DiskStore, MemoryStore, Store
@@ -29,9 +30,6 @@ _FEW = 500
 _MIN_DIGITS = 12
 _TIMEOUT_S = 60.0
 _WILD = re.compile(r"[*?\[]")
-_TOKEN = re.compile(
-    r"(?P<folders>(?<![^/])\*\*+/)|(?P<all>\*\*+)|(?P<some>\*)|(?P<one>\?)|(?P<set>\[!?\]?[^]/]*\])"
-)
 
 Catalog = Index | MemoryStore
 
@@ -239,54 +237,12 @@ def _paths(catalog: Catalog, sources: Sources, selection: Selection) -> Iterator
     folder, pattern = selection.prefix.removesuffix("/"), None
     if selection.glob:
         folder = _WILD.split(selection.glob, maxsplit=1)[0].rpartition("/")[0]
-        pattern = _compiled(selection.glob)
+        pattern = compile_glob(selection.glob)
     known = (source.path for source in catalog.sources(folder))
     for paths in (sources.walk(folder), known):
         for path in paths:
             if pattern.fullmatch(path) if pattern else path != folder:
                 yield path
-
-
-def _compiled(glob: str) -> re.Pattern[str]:
-    """The paths that *glob* means: ``*``, ``?`` and ``[a-z]`` stay in a folder; ``**`` crosses, and ``**/``
-    is any number of folders, also none.
-
-    What comes before another ``*`` or ``**`` is taken where it ends first, and never elsewhere (an atomic
-    group): the star takes all between, so a later end can't match more. Else ``*a*a*a*a*b`` tries all ways
-    to choose four of 200 letters: 4 s for one path, now 1 us.
-    """
-    groups, end = [("", [""])], 0  # what crosses folders, and behind it the parts that ``*`` stands between
-    for match in _TOKEN.finditer(glob):
-        groups[-1][1][-1] += re.escape(glob[end : match.start()])
-        end = match.end()
-        match match.lastgroup:
-            case "folders":
-                groups.append(("(?:[^/]++/)*?", [""]))
-            case "all":
-                groups.append((".*?", [""]))
-            case "some":
-                groups[-1][1].append("")
-            case kind:
-                groups[-1][1][-1] += "[^/]" if kind == "one" else _set(match[0])
-    groups[-1][1][-1] += re.escape(glob[end:])
-    wholes = [f"{crossing}{_starred(parts)}" for crossing, parts in groups[:-1]]
-    crossing, (*parts, last) = groups[-1]
-    tail = f"{crossing}{_starred(parts)}[^/]*{last}" if parts else f"{crossing}{last}"
-    try:
-        return re.compile("".join(f"(?>{whole})" for whole in wholes) + tail, re.DOTALL)
-    except re.error as error:
-        raise BadParameter("glob", f"{glob[:200]!r} is no glob: {error}") from error
-
-
-def _starred(parts: Sequence[str]) -> str:
-    """*parts* with anything of one folder between two of them."""
-    return parts[0] + "".join(f"(?>[^/]*?{part})" for part in parts[1:])
-
-
-def _set(text: str) -> str:
-    is_not, inner = text.startswith("[!"), text[1:-1].removeprefix("!")
-    inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", inner)
-    return f"(?!/)[{'^' if is_not else ''}{inner}]"
 
 
 def _contents(

@@ -1,0 +1,51 @@
+"""Who may ask for what: which URLs need a signature, and what that says about them.
+
+Asked by the doors before a query is understood, so that a wrong signature learns nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .config import Config
+from .errors import WrongSignature
+from .globs import compile_glob
+from .parameters import PUBLIC, Grant
+from .signing import Signer
+
+__all__ = ["Access"]
+
+
+class Access:
+    """The rules of *config*: ``[limits] sizes = "signed"``, ``[http] private``, ``[signing] keys``.
+
+    Wherever there are keys a URL that has a signature needs a right one: what is signed was meant to end, or
+    to stay as it is. *signer* is None without keys.
+    """
+
+    def __init__(self, config: Config) -> None:
+        keys = config.signing.keys
+        self.signer = Signer(keys, config.limits.ladder) if keys else None
+        self._is_all_signed = config.limits.sizes == "signed"
+        # Whatever case: there are file systems to which MEMBERS/ and members/ are the same.
+        self._private = [compile_glob(glob.casefold()) for glob in config.http.private]
+
+    def is_private(self, path: str) -> bool:
+        """Whether the picture at *path* is for those only who got its URL from the site."""
+        return any(pattern.fullmatch(path.casefold()) for pattern in self._private)
+
+    def must_sign(self, path: str) -> bool:
+        """Whether a URL of *path* needs a signature."""
+        return self._is_all_signed or self.is_private(path)
+
+    def check(self, path: str, pairs: Sequence[tuple[str, str]] | None, now_s: float) -> Grant:
+        """What the URL with *path* and *pairs* may have; None for a query that is no text.
+
+        Raises Unsigned, WrongSignature, Expired.
+        """
+        must_sign = self.must_sign(path)
+        if self.signer is None or (not must_sign and not any(name == "s" for name, _ in pairs or ())):
+            return PUBLIC
+        if pairs is None:
+            raise WrongSignature
+        return Grant(self.signer.check(path, pairs, now_s), self.is_private(path))
