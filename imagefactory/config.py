@@ -385,6 +385,7 @@ class Http:
     )
     cache_tags: str = setting("", or_empty(one_of(*TAG_HEADERS)))
     private: tuple[str, ...] = setting([], several(glob))
+    explain: bool = setting(False, flag)
 
 
 @dataclass(frozen=True, slots=True)

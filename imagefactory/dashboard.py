@@ -49,6 +49,7 @@ _PAGE = 24  # pictures on one page
 _LISTED_S = 60.0  # how long a list of all pictures serves
 _TICKET_S = 3600
 _MAX_BODY = 4096
+_LINK_S = 3600  # how long a link to a picture lasts that needs a signature
 _THUMBNAIL = 192  # pixels of the longer side
 _THUMBNAILS_BYTES = 4_000_000
 _SHOWN = 500  # variants on the page of one picture
@@ -229,13 +230,8 @@ class _Dashboard:
 
     def _address(self, source: Source | None, row: VariantRow) -> str:
         """The URL that gives the variant of *row*, where a simple one does; else empty."""
-        limits = self._generator.config.limits
-        if (
-            source is None
-            or source.header is None
-            or row.key is None
-            or limits.sizes in ("presets", "signed")
-        ):
+        takes_presets_only = self._generator.config.limits.sizes == "presets"
+        if source is None or source.header is None or row.key is None or takes_presets_only:
             return ""
         recipe = _recipe(row.key)
         if recipe is None:
@@ -251,6 +247,9 @@ class _Dashboard:
         wanted = self._generator.wanted(source, self._generator.operators_request(pairs), "")
         if wanted.key != row.key:
             return ""
+        access = self._generator.access
+        if access.signer is not None and access.must_sign(source.path):
+            pairs += access.signer.sign(source.path, pairs, int(self._generator.now_s()) + _LINK_S)
         prefix = self._generator.config.http.prefixes[0]
         return f"{request.script_root}{prefix}/{quote(source.path, safe='/')}?{urlencode(pairs)}"
 

@@ -379,9 +379,7 @@ class Generator:
         Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
         what it was: then begin again.
         """
-        failure = self._failures.get(_cause(wanted)) or self._failures.get(wanted.key.text())
-        if failure is not None:
-            raise failure.again()
+        self.recall_failure(wanted)
         with self._gate.enter():
             answer, is_follower = self._makings.run(
                 wanted.key, lambda: self._lead(source, wanted), self.config.render.timeout_s
@@ -390,12 +388,16 @@ class Generator:
             answer = replace(answer, result="coalesced", seconds={})
         return replace(answer, source=source, version=wanted.version)
 
-    def preview(self, source: Source, wanted: Wanted) -> bytes:
-        """The bytes of *wanted*, rendered and not stored: for who looks at the cache and shall leave no trace
-        in it. Raises as ``make``."""
+    def recall_failure(self, wanted: Wanted) -> None:
+        """Raise what rendering *wanted* came to a moment ago, if it failed."""
         failure = self._failures.get(_cause(wanted)) or self._failures.get(wanted.key.text())
         if failure is not None:
             raise failure.again()
+
+    def preview(self, source: Source, wanted: Wanted) -> bytes:
+        """The bytes of *wanted*, rendered and not stored: for who looks at the cache and shall leave no trace
+        in it. Raises as ``make``."""
+        self.recall_failure(wanted)
         with self._gate.enter():
             return self._run(source, wanted, None).body or b""
 

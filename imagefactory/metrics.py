@@ -95,7 +95,7 @@ def exposition(reading: Reading) -> bytes:
     def counts() -> Iterable[Metric]:
         requests = counter(
             "requests",
-            "Answers by result: hit, coalesced, miss, bypass, original, options, purge, or an error's code.",
+            "Answers by result: hit, coalesced, miss, bypass, original, explain, options, purge or error.",
             ["result", "encoding", "status"],
         )
         for words, count in _named(reading.counters, "requests", 4):

@@ -38,6 +38,8 @@ from .clients import is_local
 from .config import Config, Http
 from .dashboard import blueprint as dashboard_blueprint
 from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
+from .explain import NAME as EXPLAIN
+from .explain import explain
 from .fastpath import FastPath
 from .formats import PICTURE_SUFFIXES
 from .generator import Answer, Generator
@@ -55,6 +57,7 @@ from .responses import (
     Reply,
     accelerated,
     error_reply,
+    json_reply,
     may_accelerate,
     note_answer,
     options_reply,
@@ -157,6 +160,11 @@ class ImageFactory:
                 reply = purge_picture(self.generator, request.environ, path)
                 self.generator.tally.add(f"requests purge - {reply.status}")
                 return _textual(reply)
+            if http.explain and pairs is not None and (EXPLAIN, "1") in pairs:
+                pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
+                values = explain(self.generator, path, pairs, request.headers.get("Accept", ""))
+                self.generator.tally.add("requests explain - 200")
+                return _textual(json_reply(200, values))
             grant = self.generator.access.check(path, pairs, self.generator.now_s())
             wanted = replace(self.generator.request(_pairs() if pairs is None else pairs), grant=grant)
             is_auto = wanted.encoding == "auto"

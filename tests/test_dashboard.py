@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from conftest import Counting
@@ -26,6 +27,7 @@ from imagefactory.charts import area, line, rates
 from imagefactory.config import Config
 from imagefactory.errors import StorageError
 from imagefactory.generator import Generator
+from imagefactory.signing import Signer
 from imagefactory.store import DiskStore
 from imagefactory.upkeep.pictures import Cached, find_pictures, list_pictures
 from imagefactory.variants import Key
@@ -254,6 +256,19 @@ def test_the_page_of_a_picture_lists_its_variants_with_their_urls(site: Site) ->
     with site.client.get(html.unescape(address)) as response:
         assert response.headers["X-Cache"] == "hit"
         assert response.mimetype == "image/webp"
+
+
+def test_the_admin_gets_signed_urls_where_they_have_to_be(
+    configure: Callable[..., Config], renderer: Counting
+) -> None:
+    keys = {"signing": {"keys": {"a": "x" * 16}}}
+    site = Site(configure(admin={"token": TOKEN}, http={"private": ["cats/**"]}, **keys), renderer)
+    pairs = [("scalex", "100")]
+    site.visit("cats/tom.jpg", urlencode([*pairs, *Signer({"a": "x" * 16}).sign("cats/tom.jpg", pairs)]))
+    (address,) = re.findall(r'<td class="name"><a href="([^"]+)"', site.get("/-/picture/cats/tom.jpg").text)
+    assert site.client.get(html.unescape(address), buffered=True).headers["X-Cache"] == "hit"
+    site.now += 3600
+    assert site.client.get(html.unescape(address)).status_code == 403
 
 
 def test_variants_of_a_content_that_no_path_has_can_be_seen_and_purged(site: Site) -> None:

@@ -29,7 +29,7 @@ LAYERS = [
     ],
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
-    ["responses"],
+    ["explain", "responses"],
     ["accesslog", "dashboard", "fastpath", "metrics", "ops", "views", "servers"],
     ["cli", "__init__", "__main__"],
 ]

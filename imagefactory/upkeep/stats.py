@@ -109,7 +109,7 @@ def answered(counters: Mapping[str, float]) -> Answered:
     }
     for name, count in counters.items():
         words = name.split(" ")
-        if words[0] == "requests" and len(words) == 4 and words[1] not in ("options", "purge"):
+        if words[0] == "requests" and len(words) == 4 and words[1] not in ("explain", "options", "purge"):
             sums[kinds.get(words[1], "errors")] += int(count)
     return Answered(**sums)
 

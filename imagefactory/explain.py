@@ -1,0 +1,79 @@
+"""What a URL means here, or why it is refused: the answer to ``?explain=1`` where ``[http] explain`` is on.
+
+Called by the view. It takes the same steps as a picture's answer, and stops before anything is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .errors import RequestError, TooLarge
+from .generator import Generator
+from .parameters import NAMES
+
+__all__ = ["NAME", "explain"]
+
+NAME = "explain"
+
+
+def explain(
+    generator: Generator, path: str, pairs: Sequence[tuple[str, str]], accept: str
+) -> dict[str, object]:
+    """What the picture at *path* with *pairs* would be for a browser that sends *accept*.
+
+    ``status`` is that of the answer, ``error`` and ``detail`` say why there is no picture; what was found out
+    until then is there as well. ``cache`` is ``hit``, ``miss``, or ``original``. Sizes in pixels are null
+    where only a render can tell. *pairs* are without ``explain`` itself: it is no part of what was signed.
+    """
+    found: dict[str, object] = {
+        "path": path,
+        "parameters": {NAMES[name]: value for name, value in pairs if name in NAMES},
+        "ignored": sorted(name for name, _ in pairs if name not in NAMES),
+    }
+    try:
+        _explain(generator, path, pairs, accept, found)
+        return {"status": 200, **found}
+    except RequestError as error:
+        return {"status": error.status, "error": error.code, "detail": str(error), **found}
+
+
+def _explain(
+    generator: Generator, path: str, pairs: Sequence[tuple[str, str]], accept: str, found: dict[str, object]
+) -> None:
+    """Put what is found out into *found*. Raises what ends the way to a picture."""
+    now_s = generator.now_s()
+    grant = generator.access.check(path, pairs, now_s)
+    found["expires"], found["private"] = grant.expires_s, grant.is_private
+    request = generator.request(pairs)
+    source = generator.source(path)
+    if source.header is not None:
+        header = source.header
+        found["source"] = {
+            "width": header.width,
+            "height": header.height,
+            "format": header.format,
+            "frames": header.frames,
+            "bytes": source.stamp.size,
+            "sha256": source.digest,
+        }
+    if request.is_plain:
+        answer = generator.answer(path, request)
+        found |= {"cache": "original", "type": answer.media_type, "bytes": answer.bytes}
+        return
+    wanted = generator.wanted(source, replace(request, version=request.version or "?"), accept)
+    width, height = wanted.recipe.size()
+    found |= {
+        "recipe": wanted.key.recipe,
+        "encoding": wanted.key.encoding,
+        "width": width or None,
+        "height": height or None,
+        "v": wanted.version,
+        "immutable": request.version == wanted.version and grant.expires_s is None,
+    }
+    limit = generator.config.limits.max_pixels
+    if source.header is not None and source.header.width * source.header.height > limit:
+        raise TooLarge("pixels", source.header.width * source.header.height, limit)
+    generator.recall_failure(wanted)
+    hit = generator.find(source, wanted)
+    found |= {"cache": "miss"} if hit is None else {"cache": "hit", "bytes": hit.bytes}
