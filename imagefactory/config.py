@@ -227,6 +227,12 @@ def prefixes(value: object) -> tuple[str, ...]:
     return found
 
 
+def base_url(value: object) -> str:
+    """What stands before the prefix in a URL that our helpers write, without a slash at its end."""
+    what = "the origin of a CDN, perhaps with a path, such as https://img.example"
+    return matching(rf"{ORIGIN}(/(?!\.)[A-Za-z0-9._~-]+)*/?", what)(value).rstrip("/")
+
+
 def proxy(value: object) -> str:
     found = text(value)
     try:
@@ -386,6 +392,7 @@ class Http:
     cache_tags: str = setting("", or_empty(one_of(*TAG_HEADERS)))
     private: tuple[str, ...] = setting([], several(glob))
     explain: bool = setting(False, flag)
+    base_url: str = setting("", or_empty(base_url))
 
 
 @dataclass(frozen=True, slots=True)

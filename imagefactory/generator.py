@@ -220,6 +220,12 @@ class Generator:
             salt=self._salt,
         )
 
+    def authors_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
+        """As ``request``, for who writes the pages: what is unknown is a mistake, and no signature is needed
+        yet. Raises BadParameter."""
+        presets_only = self.config.limits.sizes == "presets"
+        return parse_request(pairs, self.presets, strict=True, presets_only=presets_only, salt=self._salt)
+
     def operators_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
         """As ``request``, for who runs this server: ``[limits] sizes`` keeps nobody from asking. Raises
         BadParameter."""

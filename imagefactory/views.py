@@ -21,6 +21,7 @@ from flask import (
     Response,
     abort,
     current_app,
+    has_request_context,
     render_template,
     request,
     send_from_directory,
@@ -44,6 +45,7 @@ from .fastpath import FastPath
 from .formats import PICTURE_SUFFIXES
 from .generator import Answer, Generator
 from .jobs import Renderer
+from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
@@ -89,6 +91,7 @@ class ImageFactory:
 
     config: Config
     generator: Generator
+    pictures: Pictures
     fastpath: FastPath | None = None
     _app: Flask
 
@@ -112,6 +115,9 @@ class ImageFactory:
         state = self if not hasattr(self, "generator") else ImageFactory()
         state.config = _read_config(app, self._config, self._url_prefix)
         state.generator = Generator(state.config, self._renderer or open_renderer(state.config.render))
+        state.pictures = _AppPictures(app, state.generator)
+        for name, helper in state.pictures.helpers().items():
+            app.jinja_env.globals.setdefault(name, helper)
         app.extensions[_NAME] = state
         app.register_blueprint(state._blueprint())
         if state.config.admin.token:
@@ -218,6 +224,20 @@ class ImageFactory:
         is_ours = current_app.view_functions.get(f"{_NAME}.picture") == self.picture
         if self.fastpath is not None and is_ours and not _has_hooks(self._app):
             self.fastpath.remember(request.environ, wanted, answer)
+
+
+class _AppPictures(Pictures):
+    """The template helpers of *app*: in debug with it, and below where the request found it."""
+
+    def __init__(self, app: Flask, generator: Generator) -> None:
+        super().__init__(generator)
+        self._app = app
+
+    def root(self) -> str:
+        return request.root_path if has_request_context() else ""
+
+    def is_debug(self) -> bool:
+        return self._app.debug
 
 
 def _pairs() -> list[tuple[str, str]]:

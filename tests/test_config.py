@@ -40,6 +40,7 @@ EVERYTHING = {
         "access_control_allow_origin": "https://example.com:8443",
         "cross_origin_resource_policy": "cross-origin",
         "timing_allow_origin": "https://a.example, http://[::1]:80",
+        "base_url": "https://img.example/a",
     },
     "limits": {
         "sizes": "signed",
@@ -352,6 +353,9 @@ def test_a_mistake_in_a_variable_names_the_variable(name, text, problem):
         ("http.cache_tags", "xkey", "xkey"),
         ("http.private", [], ()),
         ("http.cache_tags", "", ""),
+        ("http.base_url", "https://img.example/", "https://img.example"),
+        ("http.base_url", "http://[::1]:80/a/b~c/", "http://[::1]:80/a/b~c"),
+        ("http.base_url", "", ""),
     ],
 )
 def test_a_good_value(key, value, expected):
@@ -691,6 +695,20 @@ def test_the_error_of_a_bad_secret_does_not_show_it(key, value, message):
         ("admin.purge_command", "/bin/x", "'/bin/x' is not a list; write ['/bin/x']"),
         ("admin.purge_command", ["/bin/x", ""], "'' is not an argument of a command"),
         ("http.cache_tags", "cache-tag", "not one of Cache-Tag, Surrogate-Key, Edge-Cache-Tag, xkey"),
+        *(
+            ("http.base_url", url, "is not the origin of a CDN, perhaps with a path, such as https://img.ex")
+            for url in (
+                "img.a",
+                "//img.a",
+                "ftp://img.a",
+                "https://a@b",
+                "https://a/?b",
+                "x\n",
+                "https://a/..",
+            )
+        ),
+        ("http.base_url", 'https://a/"', "is not the origin of a CDN"),
+        ("http.base_url", "https://a//b", "is not the origin of a CDN"),
     ],
 )
 def test_what_tells_a_cdn_of_a_purge_is_checked(key, value, message):
