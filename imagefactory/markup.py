@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from markupsafe import Markup, escape
 from .config import parameter
 from .errors import BadParameter, RequestError, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
-from .generator import Generator
+from .generator import Generator, Wanted
+from .jobs import Stamp
 from .memo import Memo
 from .parameters import NAMES, Request
 from .recipe import Recipe
@@ -78,11 +80,12 @@ class _Set:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Finished text. *is_final*: it stays right while the stamps of *sources* do."""
+    """Finished text of *sources*. While their *files* have these stamps it stays right; none are there where
+    that is not sure."""
 
     sources: tuple[Source, ...]
     text: str
-    is_final: bool
+    files: tuple[tuple[str, Stamp], ...]
 
 
 class Pictures:
@@ -127,7 +130,11 @@ class Pictures:
             if request.is_plain and not self._has_originals():
                 problem = "this server has no originals; name a size, an encoding or a preset"
                 raise BadParameter("scalex", problem)
-            return self._address(root, sources[0], query, request, self._sign(path, query, end))
+            signature = self._sign(path, query, end)
+            if request.is_plain:
+                return self._address(root, path, query, *signature)
+            version = self._wanted(sources[0], request).version
+            return self._address(root, path, query, ("v", version), *signature)
 
         key = ("url", path, root, end, *parameters.items())
         try:
@@ -277,6 +284,10 @@ class Pictures:
             self._tell(path, error)
             return Markup()
 
+    def forget(self) -> None:
+        """Write all markup anew: for who measures."""
+        self._memo = Memo(_MEMO_BYTES)
+
     def helpers(self) -> dict[str, Callable[..., str]]:
         """These methods by the names that they have in templates."""
         return {
@@ -311,21 +322,25 @@ class Pictures:
         except TypeError:
             key = _frozen(key)
         entry = self._memo.get(key)
-        if entry is not None and entry.is_final:
-            stamp = self.generator.sources.stamp
-            if all(stamp(source.path) == source.stamp for source in entry.sources):
-                return entry.text
+        if entry is not None and entry.files and all(_has(stamp, file) for file, stamp in entry.files):
+            return entry.text
         sources = tuple(self.generator.source(path) for path in paths)
         if entry is not None and entry.sources == sources:
             return entry.text
         text = make(sources)
         is_known = not has_placeholder or bool(getattr(sources[0], "placeholder", ""))
         is_final = is_known and not any(source.is_racy for source in sources)
-        self._memo.put(key, _Entry(sources, text, is_final), 2 * len(text) + _ENTRY_BYTES)
+        locate = self.generator.sources.locate
+        files = tuple((str(locate(each.path)), each.stamp) for each in sources) if is_final else ()
+        self._memo.put(key, _Entry(sources, text, files), len(text) + _ENTRY_BYTES)
         return text
 
     def _request(self, query: Query) -> Request:
         return self.generator.authors_request(query.items())
+
+    def _wanted(self, source: Source, request: Request) -> Wanted:
+        """What *request* gives, with the version of its URL, which is made only where one was asked for."""
+        return self.generator.wanted(source, replace(request, version="?"), "")
 
     def _has_originals(self) -> bool:
         config = self.generator.config
@@ -404,7 +419,7 @@ class Pictures:
             raise BadParameter("preset", f"this server takes presets only; name one of {named}")
         first = self._with_encoding(query, encodings[-1])
         request = self._request(first)
-        width, height = self.generator.wanted(source, request, "").recipe.size()
+        width, height = self._wanted(source, request).recipe.size()
         queries = self._steps(source, query, request, widths)
         steps = [step["scalex"] for step in queries if "scalex" in step]
         names = tuple(name for name in encodings if name)
@@ -417,11 +432,12 @@ class Pictures:
             rungs: dict[int, _Candidate] = {}
             for step in queries:
                 full = self._with_encoding(step, encoding)
-                asked = self._request(full)
-                size = self.generator.wanted(source, asked, "").recipe.size()
+                found = self._wanted(source, self._request(full))
+                size = found.recipe.size()
                 wide = size[0] or int(step.get("scalex", 0)) or 1
                 mine = self._sign(source.path, full, end) if signed is None else signed
-                rungs[wide] = _Candidate(self._address(root, source, full, asked, mine), wide, size[1])
+                url = self._address(root, source.path, full, ("v", found.version), *mine)
+                rungs[wide] = _Candidate(url, wide, size[1])
             candidates[encoding] = [rungs[wide] for wide in sorted(rungs)]
         return _Set(candidates, width, height)
 
@@ -435,8 +451,8 @@ class Pictures:
                 raise BadParameter("widths", "this server takes presets only, in the one size that they have")
             return [query]
         whole = replace(recipe, width=0, height=0, fit="inside", enlarge=False, trim=None)
-        natural = self.generator.wanted(source, replace(request, recipe=whole), "").recipe.size()
-        size = self.generator.wanted(source, request, "").recipe.size()
+        natural = self._wanted(source, replace(request, recipe=whole)).recipe.size()
+        size = self._wanted(source, request).recipe.size()
         width = size[0] or min(recipe.width or natural[0], natural[0])
         is_boxed = bool(recipe.width and recipe.height) and recipe.fit in _BOXED
         box = size if recipe.fit == "stretch" and all(size) else (recipe.width, recipe.height)
@@ -466,19 +482,9 @@ class Pictures:
     def _with_encoding(self, query: Query, encoding: str) -> Query:
         return _ordered({**query, "encoding": encoding}) if encoding else query
 
-    def _address(
-        self,
-        root: str,
-        source: Source,
-        query: Query,
-        request: Request,
-        signature: Sequence[tuple[str, str]],
-    ) -> str:
-        pairs = list(query.items())
-        if not request.is_plain:
-            versioned = replace(request, version="?")  # only then one is made
-            pairs.append(("v", self.generator.wanted(source, versioned, "").version))
-        return self._locate(root, source.path) + _query_text([*pairs, *signature])
+    def _address(self, root: str, path: str, query: Query, *more: tuple[str, str]) -> str:
+        """The URL for *query* and *more* pairs, as the version and a signature."""
+        return self._locate(root, path) + _query_text([*query.items(), *more])
 
     def _locate(self, root: str, path: str) -> str:
         start = self._base_url or (quote(f"/{root.strip('/')}", safe="/") if root.strip("/") else "")
@@ -542,6 +548,14 @@ class Pictures:
         if path not in self._told and len(self._told) < _TOLD:
             self._told.add(path)
             _log.warning("a page has a picture %r that can't be shown: %s", path, error)
+
+
+def _has(stamp: Stamp, file: str) -> bool:
+    """Whether *file* has *stamp*. The path as text: a Path costs twice as much as the stat itself."""
+    try:
+        return Stamp.of(os.stat(file)) == stamp  # noqa: PTH116
+    except OSError:
+        return False
 
 
 # --- parameters -------------------------------------------------------------------------------------------
