@@ -7,7 +7,6 @@ one stat per picture, and finished markup is remembered for as long as its sourc
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from .jobs import Stamp
 from .memo import Memo
 from .parameters import NAMES, Request
 from .recipe import Recipe
+from .signing import Policy
 from .variants import Source
 
 __all__ = ["Pictures"]
@@ -502,21 +502,17 @@ class Pictures:
     ) -> list[tuple[str, str]]:
         """The pairs that sign *query*, none where that is not needed; with *widths* for all of these, and for
         all of *encodings*."""
-        signer = getattr(self.generator, "signer", None)
-        if signer is None or not self._must_sign(path):
+        access = self.generator.access
+        if access.signer is None or not access.must_sign(path):
             return []
         policy = None
         if widths:
             is_ladder = {*widths[:-1]} <= {*self.generator.config.limits.ladder}
-            policy = _policy()(max(widths), encodings, is_ladder)
+            policy = Policy(max(widths), encodings, is_ladder)
         try:
-            return list(signer.sign(path, list(query.items()), end, policy))
+            return access.signer.sign(path, list(query.items()), end, policy)
         except ValueError as error:
             raise BadParameter("", str(error)) from error
-
-    def _must_sign(self, path: str) -> bool:
-        is_private = getattr(self.generator, "is_private", None)
-        return self.generator.config.limits.sizes == "signed" or bool(is_private and is_private(path))
 
     def _end(self, expires: float | None) -> int | None:
         """When what lasts *expires* seconds ends, in unix seconds: on the next multiple of a tenth of it, so
@@ -628,10 +624,6 @@ def _unknown_format(name: str) -> BadParameter:
             f"is not a format of this server; there are {', '.join(ENCODINGS)}{nearest(name, ENCODINGS)}"
         )
     return BadParameter("formats", f"{name!r} {problem}")
-
-
-def _policy() -> Any:
-    return importlib.import_module(f"{__package__}.signing").Policy
 
 
 def _frozen(value: object) -> Any:

@@ -20,13 +20,13 @@ from markupsafe import Markup
 from PIL import Image
 from test_extension import Buffered
 
-import imagefactory
 from imagefactory import ImageFactory
 from imagefactory.config import from_mapping
 from imagefactory.errors import BadParameter
 from imagefactory.generator import Generator
 from imagefactory.index import Index
 from imagefactory.markup import Pictures
+from imagefactory.signing import Policy
 from imagefactory.variants import Source
 
 TOM = "cats/tom.jpg"  # 400 x 300
@@ -491,17 +491,16 @@ class FakeSigner:
 
 
 def test_urls_are_signed_without_their_version(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imagefactory.markup._policy", lambda: lambda *values: values)
     pages = make(limits={"sizes": "signed"}, signing={"keys": {"web": "x" * 16}})
     signer = FakeSigner()
-    monkeypatch.setattr(pages.generator, "signer", signer, raising=False)
+    monkeypatch.setattr(pages.generator.access, "signer", signer)
     url = pages.url(TOM, scalex=100)
     assert parse_qsl(urlsplit(url).query)[-2:] == [("k", "web"), ("s", "sig1")]
     assert signer.asked == [(TOM, [("scalex", "100")], None, None)]
     found = picture(pages, quality=70)
     assert len(signer.asked) == 2
     path, pairs, _, policy = signer.asked[1]
-    assert (path, dict(pairs)["quality"], policy) == (TOM, "70", (400, ("avif", "webp", "jpeg"), True))
+    assert (path, dict(pairs)["quality"], policy) == (TOM, "70", Policy(400, ("avif", "webp", "jpeg"), True))
     assert all("s=sig2" in url for node in found for url in urls(node.get("srcset")).values())
     picture(pages, size="200x200", fit="cover")  # heights differ with the widths: one signature each
     assert len(signer.asked) == 2 + 9
@@ -512,16 +511,16 @@ def test_an_expiry_is_rounded_up(generate: Callable[..., Generator], monkeypatch
     now = [1_000_000_003.0]
     generator = generate(lambda: now[0], limits={"sizes": "signed"}, signing={"keys": {"web": "x" * 16}})
     signer = FakeSigner()
-    monkeypatch.setattr(generator, "signer", signer, raising=False)
+    monkeypatch.setattr(generator.access, "signer", signer)
     pages = Pictures(generator, debug=True)
     for now[0] in (1_000_000_003.0, 1_000_000_090.0, 1_000_000_101.0):
         pages.url(TOM, scalex=100, expires=1000)
     assert [end for _, _, end, _ in signer.asked] == [1_000_001_100, 1_000_001_200]
 
 
-def test_the_real_signer_takes_them(tmp_path: Path, pictures: Path, renderer: Counting) -> None:
-    if not (Path(imagefactory.__file__).parent / "signing.py").exists():
-        pytest.skip("there are no signatures yet")
+def test_signed_urls_of_a_page_are_good_for_their_picture_alone(
+    tmp_path: Path, pictures: Path, renderer: Counting
+) -> None:
     values = {
         "paths": {"pictures": str(pictures), "cache": str(tmp_path / "cache")},
         "limits": {"sizes": "signed"},
