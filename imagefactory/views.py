@@ -65,6 +65,7 @@ from .responses import (
     options_reply,
     picture_reply,
 )
+from .scripts import blueprint as script_blueprint
 from .store import Body
 
 __all__ = ["ImageFactory", "create_app"]
@@ -120,6 +121,7 @@ class ImageFactory:
             app.jinja_env.globals.setdefault(name, helper)
         app.extensions[_NAME] = state
         app.register_blueprint(state._blueprint())
+        app.register_blueprint(script_blueprint())
         if state.config.admin.token:
             app.register_blueprint(ops_blueprint(state.generator))
             app.register_blueprint(dashboard_blueprint(state.generator))

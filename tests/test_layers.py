@@ -19,7 +19,7 @@ LAYERS = [
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
     ["explain", "responses"],
-    ["accesslog", "dashboard", "fastpath", "markup", "metrics", "ops", "views", "servers"],
+    ["accesslog", "dashboard", "fastpath", "markup", "metrics", "ops", "scripts", "views", "servers"],
     ["cli", "__init__", "__main__"],
 ]
 IMPORTERS = {
@@ -28,9 +28,9 @@ IMPORTERS = {
     "cykooz_resizer": {"render"},
     "deflate": {"render"},
     "diskcache": {"database"},
-    "flask": {"dashboard", "ops", "views"},
+    "flask": {"dashboard", "ops", "scripts", "views"},
     "jinja2": {"dashboard"},
-    "markupsafe": {"markup"},
+    "markupsafe": {"markup", "scripts"},
     "prometheus_client": {"metrics"},
     "waitress": {"servers"},
     "granian": {"servers"},
