@@ -70,21 +70,24 @@ def test_a_picture_that_grows_gets_a_larger_one_and_never_a_smaller(site: Site) 
         settle(page)
         assert requests.of("0.jpg") == [320, 640]
         assert chosen(page) == 640
+        assert (
+            page.locator("img").first.get_attribute("sizes") == "500px"
+        )  # not every browser keeps what it has
 
 
 def test_a_finer_screen_gets_finer_pictures(site: Site) -> None:
-    """As when a window is moved to another screen."""
-    with site.page() as page:
+    """As when a window is moved to another screen: no element changes its size."""
+    with site.page(size=(600, 700)) as page:
         requests = Requests(page)
         page.goto(f"{site.address}/backgrounds")
         settle(page)
-        assert requests.of("0.jpg") == [960]
+        assert requests.of("0.jpg") == [640]
         page.context.new_cdp_session(page).send(
             "Emulation.setDeviceMetricsOverride",
-            {"width": 600, "height": 700, "deviceScaleFactor": 2, "mobile": False},
+            {"width": 600, "height": 720, "deviceScaleFactor": 2, "mobile": False},
         )
         settle(page)
-        assert requests.of("0.jpg") == [960, 1280]
+        assert requests.of("0.jpg") == [640, 1280]
 
 
 def test_what_object_fit_cuts_off_counts(site: Site) -> None:
@@ -193,6 +196,16 @@ def test_a_background_that_fails_leaves_what_is_there(site: Site) -> None:
         assert chosen(page, "#b0") == 0
         assert chosen(page, "#b1") == 960
         assert page.locator("#b0").evaluate("(e) => e.style.backgroundImage") == ""
+
+
+def test_a_background_that_changes_is_read_again(site: Site) -> None:
+    with site.page("/backgrounds") as page:
+        settle(page)
+        page.locator("#b0").evaluate(
+            "({ dataset: d }) => { d.backgroundSrcset = d.backgroundSrcset.replaceAll('/0.jpg', '/9.jpg') }"
+        )
+        settle(page)
+        assert "/picture/9.jpg" in page.locator("#b0").evaluate("(e) => e.style.backgroundImage")
 
 
 def test_printing_loads_all_backgrounds(site: Site) -> None:
