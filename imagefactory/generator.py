@@ -289,7 +289,7 @@ class Generator:
         source = Source(path, stamp, digest, None, now_ns - stamp.ctime_ns < _RACY_NS)
         if known is None or known.digest != digest:
             return source, False
-        source = replace(source, header=known.header, problem=known.problem)
+        source = replace(source, header=known.header, problem=known.problem, placeholder=known.placeholder)
         self._learn(source, known)
         return source, True
 
@@ -313,6 +313,17 @@ class Generator:
                 self.store.put_source(source)
             except StorageError as error:
                 self.troubles.note(error)
+
+    def _learn_placeholder(self, source: Source, placeholder: str) -> None:
+        """Add *placeholder* to the row of *source*, if that is still the row of these bytes and has none."""
+        if not placeholder:
+            return
+        try:
+            known = self.store.source(source.path)
+            if known is not None and known == replace(source, is_racy=known.is_racy):
+                self.store.put_source(replace(known, placeholder=placeholder))
+        except StorageError as error:
+            self.troubles.note(error)
 
     def _probe(self, path: str, digest: str) -> tuple[Header | None, str]:
         failure = self._failures.get(f"probe {digest}")
@@ -460,6 +471,7 @@ class Generator:
                     return answer
                 self.store.remove(variant)
                 return replace(answer, result="miss")
+        self._learn_placeholder(source, rendered.placeholder)
         return replace(
             _answer(source, wanted, variant),
             body=body,
@@ -480,6 +492,7 @@ class Generator:
             limits.max_pixels,
             limits.max_side,
             {name: value for name, value in settings.items() if name != "quality"},
+            wants_placeholder=not source.placeholder,
         )
 
     def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:

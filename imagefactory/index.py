@@ -26,7 +26,7 @@ from typing import Any, cast
 from .database import CorruptError, Database, Execute, Row
 from .formats import ENCODINGS, SOURCE_FORMATS, Header
 from .jobs import Stamp
-from .variants import Key, Source, Variant
+from .variants import Key, Source, Variant, placeholder_in
 
 __all__ = ["Index", "VariantRow"]
 
@@ -43,6 +43,7 @@ _INSERT = """
     FROM json_each(?)"""
 _WHOLE = "state whole"
 _DIGEST = re.compile("[0-9a-f]{64}")
+_PLACEHOLDER = b',"placeholder":"'
 _RECIPE = re.compile("[a-z0-9,._-]+")
 _written = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one anew each time: 3 us
 # Of each source the names of its variants: they stand together in the index of keys.
@@ -91,6 +92,8 @@ class Index(Database):
         """Remember *source* under its path."""
         header = source.header and asdict(source.header)
         row = {"stamp": source.stamp, "digest": source.digest, "is_racy": source.is_racy, "header": header}
+        if source.placeholder:  # the last one: see ``unchanged``
+            row["placeholder"] = source.placeholder
         self._put(f"source {source.path}", row, "source", 0)
 
     def known(self, paths: Sequence[str]) -> dict[str, Source]:
@@ -290,7 +293,7 @@ class Index(Database):
             if not value.startswith(begin):
                 continue
             end = len(begin) + 64
-            rest = value[end:-17]
+            rest = value[end:-17].partition(_PLACEHOLDER)[0].rstrip(b"}")  # the same for many sources
             header = self._headers.get(rest)
             if header is None:
                 source = _source(path, _unseal(_text(key), _text(value)))
@@ -472,7 +475,10 @@ def _source(path: str, row: Any) -> Source | None:
     """What the value of a row says of the source at *path*; None where it makes no sense."""
     try:
         header = row["header"] and Header(**row["header"])
-        source = Source(path, Stamp(*row["stamp"]), row["digest"], header, row["is_racy"])
+        placeholder = placeholder_in(row.get("placeholder"))
+        source = Source(
+            path, Stamp(*row["stamp"]), row["digest"], header, row["is_racy"], placeholder=placeholder
+        )
     except (KeyError, TypeError):
         return None
     is_known = header is None or header.format in SOURCE_FORMATS

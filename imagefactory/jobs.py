@@ -39,7 +39,8 @@ class Job:
     *source* must have *stamp* when it is opened and when it has been read, else SourceChanged. *recipe* is
     clamped to it. The result goes into the file *target*, which exists and is empty, or into memory
     (``Rendered.body``) where that is None. *max_pixels* is the budget of one frame, and of all frames that
-    are kept. *effort* has the encoders' settings that are no part of a recipe, as ``{"method": 2}``.
+    are kept. *effort* has the encoders' settings that are no part of a recipe, as ``{"method": 2}``. With
+    *wants_placeholder* the result has one of the whole source, whatever the recipe shows of it.
     """
 
     source: Path
@@ -50,17 +51,19 @@ class Job:
     max_pixels: int
     max_side: int
     effort: Mapping[str, int] = field(default_factory=dict)
+    wants_placeholder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A variant as rendered: its size in pixels, its *body* where no target was given, and the *seconds*
-    that each phase took, by name."""
+    """A variant as rendered: its size in pixels, its *body* where no target was given, the *seconds* that
+    each phase took, by name, and the source's *placeholder* if it was asked for and could be made."""
 
     width: int
     height: int
     body: bytes | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    placeholder: str = ""
 
 
 class Renderer(Protocol):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from .formats import Header
 from .jobs import Stamp
 
-__all__ = ["Key", "Source", "Variant"]
+__all__ = ["Key", "Source", "Variant", "placeholder_in"]
+
+_PLACEHOLDER = re.compile("data:image/webp;base64,[A-Za-z0-9+/=]{1,1000}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Source:
     *digest* is the sha256 of its bytes in hex. *header* is None where the file is no picture, or a broken
     one: then *problem* says what is wrong. *is_racy*: the stamp was less than two seconds old when the
     bytes were hashed, so that a second write could share it; such a row is checked by hashing again.
+    *placeholder* is a tiny picture of it as a ``data:`` URI, empty until a variant was rendered.
     """
 
     path: str
@@ -26,6 +30,13 @@ class Source:
     header: Header | None
     is_racy: bool = False
     problem: str = ""
+    placeholder: str = ""
+
+
+def placeholder_in(found: object) -> str:
+    """*found* if it is a placeholder, else empty: it goes into pages as it is, and came from a disk or from a
+    process that decodes bytes of strangers."""
+    return found if isinstance(found, str) and _PLACEHOLDER.fullmatch(found) else ""
 
 
 @dataclass(frozen=True, slots=True)

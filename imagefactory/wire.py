@@ -19,6 +19,7 @@ from .errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
 from .formats import Header
 from .jobs import Job, Rendered, Stamp
 from .recipe import parse
+from .variants import placeholder_in
 
 __all__ = [
     "Message",
@@ -86,6 +87,7 @@ def job_message(job: Job) -> Message:
         "max_pixels": job.max_pixels,
         "max_side": job.max_side,
         "effort": dict(job.effort),
+        "wants_placeholder": job.wants_placeholder,
     }
 
 
@@ -100,6 +102,7 @@ def job_from(message: Mapping[str, Any]) -> Job:
         message["max_pixels"],
         message["max_side"],
         message["effort"],
+        message["wants_placeholder"],
     )
 
 
@@ -112,8 +115,9 @@ def rendered_message(rendered: Rendered) -> tuple[Message, bytes]:
 def rendered_from(message: Mapping[str, Any], body: bytes) -> Rendered:
     """What was rendered, as *message* and *body* say."""
     seconds = {str(name): float(value) for name, value in message["seconds"].items()}
-    has_body = bool(message["has_body"])
-    return Rendered(int(message["width"]), int(message["height"]), body if has_body else None, seconds)
+    kept = body if message["has_body"] else None
+    placeholder = placeholder_in(message["placeholder"])
+    return Rendered(int(message["width"]), int(message["height"]), kept, seconds, placeholder)
 
 
 def header_message(header: Header | None) -> Message:

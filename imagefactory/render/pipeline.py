@@ -1,8 +1,8 @@
 """The pipeline: a source and a recipe -> a variant, as a list of steps; and what a source's header says.
 
 Called by the renderers with a ``Job``. Beside it: ``decoders`` (files -> pixels), ``srgb`` (colours),
-``resizing``, ``encoders`` (pixels -> bytes), ``memory`` (what was made of a source, for its next variants),
-and ``containers``, which walks bytes without a picture library.
+``resizing``, ``encoders`` (pixels -> bytes), ``placeholder``, ``memory`` (what was made of a source, for its
+next variants), and ``containers``, which walks bytes without a picture library.
 
 Two coordinate systems: a *stored* picture is as the file has it, the *upright* one is turned by EXIF,
 ``rotate`` and ``flop``. Recipes speak of the upright picture, the decoder of the stored one. Pixels are
@@ -27,6 +27,7 @@ from ..jobs import Job, Rendered
 from ..recipe import Recipe
 from . import containers, decoders, encoders, srgb
 from .memory import Finished, Memory, Still, bare
+from .placeholder import placeholder
 from .resizing import premultiplied, resized
 
 __all__ = ["probe", "render"]
@@ -98,16 +99,19 @@ def _render(
     decoders.check_unchanged(file, job.stamp)
     picture = decoders.open_within_budget(job, file)
     plan, stored = _plan(job, picture), picture.size
+    upright = _EXIF_TURNS[decoders.orientation_of(picture)]
     total = decoders.count_frames(picture, file) if _may_move(job) else 1
     if memory is None or total > 1:  # a frame is made once, in its order: there is nothing to share
         memory = Memory(0, time.time_ns)
     memory.turn_to(job.source, job.stamp)
 
-    first, look = memory.finished(_name(job)), None
+    first, look, tiny = memory.finished(_name(job)), None, ""
     if first is None:
         still = memory.still(plan.scale) or _decode(job, file, picture, plan.scale, memory)
         on_decoded()
         watch.turn_to("resize")
+        if job.wants_placeholder:  # of the still: what the recipe cuts out is not the whole
+            tiny = placeholder(still.image, upright.apply)
         first, look = _first(plan, still, memory, may_move=total > 1)
         memory.keep_finished(_name(job), first)
     else:
@@ -130,7 +134,7 @@ def _render(
     if count == total and _changes_only_effort(job, picture, stored):
         body = _smaller(job, file, body)
     decoders.check_unchanged(file, job.stamp)
-    return Rendered(*first.image.size, body, watch.stop())
+    return Rendered(*first.image.size, body, watch.stop(), tiny)
 
 
 class _Watch:
