@@ -225,6 +225,7 @@ class Pictures:
                 "width": own.width or None,
                 "height": own.height or None,
                 "alt": alt,
+                "data-imagefactory": len(fallback) > 1,
                 "class": class_,
                 "style": _style(found[0], self._request(query).recipe) if placeholder else None,
             }
@@ -328,7 +329,7 @@ class Pictures:
         if entry is not None and entry.sources == sources:
             return entry.text
         text = make(sources)
-        is_known = not has_placeholder or bool(getattr(sources[0], "placeholder", ""))
+        is_known = not has_placeholder or bool(sources[0].placeholder)
         is_final = is_known and not any(source.is_racy for source in sources)
         locate = self.generator.sources.locate
         files = tuple((str(locate(each.path)), each.stamp) for each in sources) if is_final else ()
@@ -709,7 +710,7 @@ def _middle(found: _Set, candidates: Sequence[_Candidate]) -> _Candidate:
 
 def _style(source: Source, recipe: Recipe) -> str | None:
     """The source's tiny picture as a background, where it fits and nothing would shine through."""
-    text = getattr(source, "placeholder", "")
+    text = source.placeholder
     is_other = recipe.rotate or recipe.flop or recipe.rect or recipe.trim is not None or recipe.grayscale
     has_alpha = source.header is None or source.header.has_alpha
     if is_other or has_alpha or recipe.fit == "pad" or not _PLACEHOLDER.fullmatch(text):

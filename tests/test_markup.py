@@ -6,7 +6,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -27,7 +27,6 @@ from imagefactory.generator import Generator
 from imagefactory.index import Index
 from imagefactory.markup import Pictures
 from imagefactory.signing import Policy
-from imagefactory.variants import Source
 
 TOM = "cats/tom.jpg"  # 400 x 300
 HOSTILE = "\"'><script>alert(1)</script>&amp; onerror=x \x00\x1f\ud800\ufffe`{{7*7}}"
@@ -144,8 +143,21 @@ def test_markup_is_valid_html(make: Make, arguments: dict[str, Any], renderer: C
     found = picture(pages, **arguments)
     assert {node.tag for node in found} <= {"source", "img"}
     assert found[-1].tag == "img"
-    allowed = {"loading", "decoding", "fetchpriority", "sizes", "srcset", "src", "width", "height", "alt"}
-    assert set(found[-1].keys()) - allowed <= {"class", "id", "data-a-b", "hidden", "title", "data-x"}
+    allowed = {
+        "data-imagefactory",
+        "data-a-b",
+        "data-x",
+        "loading",
+        "decoding",
+        "fetchpriority",
+        "sizes",
+        "srcset",
+        "src",
+        "width",
+        "height",
+        "alt",
+    }
+    assert set(found[-1].keys()) - allowed <= {"class", "id", "hidden", "title"}
     for node in found:
         assert set(node.get("srcset", "")) & set("\"'<>\x00") == set()
         for width, url in urls(node.get("srcset")).items() if "w" in node.get("srcset", "")[-1:] else ():
@@ -450,26 +462,30 @@ def test_a_replaced_picture_has_new_markup(make: Make, pictures: Path) -> None:
     assert 'width="200" height="100"' in pages.picture(TOM, alt="")
 
 
-class Held(Source):
-    """A source with a placeholder."""
-
-    placeholder = TINY
-
-
 def test_a_placeholder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = make()
-    plain = pages.generator.source
-    names = [field.name for field in fields(Source) if field.name != "placeholder"]
-    monkeypatch.setattr(
-        pages.generator, "source", lambda path: Held(**{name: getattr(plain(path), name) for name in names})
-    )
+    plain = pages.generator.source(TOM)
+
+    def hold(text: str) -> None:
+        monkeypatch.setattr(pages.generator, "source", lambda path: replace(plain, placeholder=text))
+
+    hold(TINY)
     style = f"background:url({TINY}) center/cover no-repeat"
     assert picture(pages)[-1].get("style") == style
     assert picture(pages, placeholder=False)[-1].get("style") is None
     assert picture(pages, rotate=90)[-1].get("style") is None
     for text in (f"{TINY})x", f"{TINY}\n", "data:image/svg+xml;base64,AAAA", "https://evil.example", ""):
-        monkeypatch.setattr(Held, "placeholder", text)
+        hold(text)
         assert picture(make_like(pages))[-1].get("style") is None
+
+
+def test_the_first_render_brings_the_placeholder(make: Make) -> None:
+    pages = make()
+    assert picture(pages)[-1].get("style") is None
+    request = pages.generator.request([("scalex", "50")])
+    pages.generator.answer(TOM, request)
+    shown = picture(pages)[-1].get("style")
+    assert shown == f"background:url({pages.generator.source(TOM).placeholder}) center/cover no-repeat"
 
 
 def make_like(pages: Pictures) -> Pictures:
