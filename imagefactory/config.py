@@ -367,6 +367,7 @@ class Server:
     trusted_proxies: tuple[str, ...] = setting([], several(proxy))
     access_log: str = setting("", log_file)
     log_level: str = setting("info", one_of("debug", "info", "warning", "error"))
+    playground: bool = setting(True, flag)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +19,8 @@ from flask import (
     Blueprint,
     Flask,
     Response,
-    abort,
     current_app,
     has_request_context,
-    render_template,
     request,
     send_from_directory,
 )
@@ -42,7 +40,6 @@ from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, U
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
-from .formats import PICTURE_SUFFIXES
 from .generator import Answer, Generator
 from .jobs import Renderer
 from .markup import Pictures
@@ -50,6 +47,7 @@ from .metrics import CONTENT_TYPE, exposition
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
 from .parameters import Request, has_auto
+from .playground import playground
 from .readings import Reader
 from .renderers import open_renderer
 from .responses import (
@@ -72,7 +70,6 @@ __all__ = ["ImageFactory", "create_app"]
 
 _log = logging.getLogger(__name__)
 _NAME = "imagefactory"
-_PAGE = 60
 
 
 class _AnyPath(BaseConverter):
@@ -133,7 +130,7 @@ class ImageFactory:
             _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
 
     def _blueprint(self) -> Blueprint:
-        blueprint = Blueprint(_NAME, __name__, template_folder="templates")
+        blueprint = Blueprint(_NAME, __name__)
 
         def add_rules(setup: BlueprintSetupState) -> None:
             app = setup.app
@@ -337,7 +334,7 @@ def create_app(
     config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
     renderer: Renderer | None = None,
 ) -> Flask:
-    """The app that serves pictures on its own, with a gallery at ``/`` and ``/healthz``.
+    """The app that serves pictures on its own, with a playground at ``/``, ``/healthz`` and ``/metrics``.
 
     *config* is a ``Config``, a mapping, or the path of a config.toml; by default the file that
     IMAGEFACTORY_CONFIG names, else config.toml in the current folder. Raises ConfigError.
@@ -350,53 +347,13 @@ def create_app(
         config = configs.from_mapping(config, Path.cwd(), os.environ)
     app = Flask(__name__, static_folder=None)
     factory = ImageFactory(app, config, renderer=renderer)
-    app.add_url_rule("/", "gallery", lambda: _gallery(factory))
+    if factory.config.server.playground:
+        app.add_url_rule("/", "playground", playground(factory.generator))
     app.add_url_rule("/healthz", "healthz", lambda: _health(factory))
     reader = Reader(factory.generator)
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(factory, reader))
     app.register_error_handler(Exception, _show_error)
     return app
-
-
-def _gallery(factory: ImageFactory) -> Response:
-    """A plain page of the pictures folder, thumbnails made by the factory itself."""
-    try:
-        page = request.args.get("page", default=1, type=int)
-    except UnicodeDecodeError:
-        abort(400, "the query has bytes that are not UTF-8")
-    if not 1 <= page <= 100_000:
-        abort(404)
-    shown: list[str] = []
-    has_more = False
-    for number, path in enumerate(_pictures(factory), start=1):
-        if number > page * _PAGE:
-            has_more = True
-            break
-        if number > (page - 1) * _PAGE:
-            shown.append(path)
-    html = render_template(
-        "gallery.html",
-        pictures=shown,
-        page=page,
-        has_more=has_more,
-        sizes=factory.config.limits.sizes,
-        presets={name: preset.values for name, preset in sorted(factory.generator.presets.items())},
-        originals=factory.config.http.originals,
-        folder=factory.config.paths.pictures.name,
-    )
-    response = Response(html)
-    response.headers["Content-Security-Policy"] = (
-        "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    )
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-cache"
-    return response
-
-
-def _pictures(factory: ImageFactory) -> Iterator[str]:
-    for path in factory.generator.sources.walk():
-        if path.rpartition(".")[2].lower() in PICTURE_SUFFIXES:
-            yield path
 
 
 def _health(factory: ImageFactory) -> Response:

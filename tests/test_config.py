@@ -28,6 +28,7 @@ EVERYTHING = {
         "trusted_proxies": ["10.0.0.0/8", "::1", "*"],
         "access_log": "logs/access é.log",
         "log_level": "debug",
+        "playground": False,
     },
     "http": {
         "prefixes": ["/a/", "/b.c/d_e"],
@@ -106,7 +107,7 @@ def error_of(make, *args, **kwargs):
 def test_the_defaults_are_those_of_the_contract():
     assert made() == Config(
         paths=module.Paths(BASE / "pictures", BASE / "cache_dir"),
-        server=module.Server("127.0.0.1", 8080, 64, (), "", "info"),
+        server=module.Server("127.0.0.1", 8080, 64, (), "", "info", True),
         http=module.Http(("/picture", "/images"), True, 3600, 0, False, "off", "/_imagefactory/", "", "", ""),
         limits=module.Limits(
             "any",
@@ -289,7 +290,7 @@ def test_only_names_with_two_underscores_are_keys():
         (
             "SERVER__",
             "1",
-            "unknown key; there are host, port, threads, trusted_proxies, access_log, log_level",
+            "unknown key; there are host, port, threads, trusted_proxies, access_log, log_level, playground",
         ),
         ("_SERVER__PORT", "1", "unknown section, did you mean 'server'?"),
         ("HTTP__PREFIXES", "/p", "'/p' is not a list; write ['/p']"),

@@ -19,7 +19,8 @@ LAYERS = [
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
     ["explain", "responses"],
-    ["accesslog", "dashboard", "fastpath", "markup", "metrics", "ops", "scripts", "views", "servers"],
+    ["accesslog", "dashboard", "fastpath", "markup", "metrics"],
+    ["ops", "playground", "scripts", "views", "servers"],
     ["cli", "__init__", "__main__"],
 ]
 IMPORTERS = {
@@ -28,8 +29,8 @@ IMPORTERS = {
     "cykooz_resizer": {"render"},
     "deflate": {"render"},
     "diskcache": {"database"},
-    "flask": {"dashboard", "ops", "scripts", "views"},
-    "jinja2": {"dashboard"},
+    "flask": {"dashboard", "ops", "playground", "scripts", "views"},
+    "jinja2": {"dashboard", "playground"},
     "markupsafe": {"markup", "scripts"},
     "prometheus_client": {"metrics"},
     "waitress": {"servers"},

@@ -1,0 +1,186 @@
+"""The playground at ``/`` of the stand-alone server: choose a picture, drag sizes, see what it costs.
+
+Without JavaScript it is a plain gallery, and that is all that the server makes: a page of links, and what a
+script asks about one picture (``/?about=cats/tom.jpg``). Results are the pictures' own URLs, fetched by the
+script. Like the dashboard's, its pages come from a Jinja of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
+from itertools import islice
+from urllib.parse import quote, urlencode
+
+from flask import Response, abort, request
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from .config import Http
+from .errors import NotFound, RequestError, Undecodable
+from .formats import ENCODINGS, PICTURE_SUFFIXES
+from .generator import Generator
+from .parameters import parse_request
+from .recipe import COMPASS
+from .responses import error_reply, json_reply
+
+__all__ = ["playground"]
+
+_PAGE = 60  # pictures on one page
+_LARGE = 1280  # pixels of what stands for the original
+_WIDTHS = (320, 640, 1280)
+_Query = Mapping[str, str | int]
+
+
+def playground(generator: Generator) -> Callable[[], Response]:
+    """The view for ``/``."""
+    return _Playground(generator).answer
+
+
+class _Playground:
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._limits = generator.config.limits
+        self._presets = {name: preset.values for name, preset in sorted(generator.presets.items())}
+        self._jinja = Environment(
+            loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        )
+        self._jinja.filters["address"] = _address
+        # Not included by Jinja: a script has braces of its own.
+        folder = files(__package__) / "templates"
+        self._css, self._js = (
+            Markup((folder / name).read_text(encoding="utf-8"))  # noqa: S704  # files of this package
+            for name in ("playground.css", "playground.js")
+        )
+
+    def answer(self) -> Response:
+        """The page, or what a script asks about one picture."""
+        try:
+            arguments = request.args
+        except UnicodeDecodeError:
+            abort(400, "the query has bytes that are not UTF-8")
+        if "about" in arguments:
+            return self._about(arguments["about"])
+        page = arguments.get("page", default=1, type=int)
+        if not 1 <= page <= 100_000:
+            abort(404)
+        return self._page(page, arguments.get("q", "")[:200])
+
+    def _page(self, page: int, text: str) -> Response:
+        """The page of pictures whose paths have all words of *text*."""
+        is_signed = self._limits.sizes == "signed"
+        first = (page - 1) * _PAGE
+        found = [] if is_signed else list(islice(self._pictures(text), first, first + _PAGE + 1))
+        base = f"{request.script_root}/"
+        prefix = f"{request.script_root}{self._generator.config.http.prefixes[0]}/"
+        thumb, large, links = self._queries()
+        limits, originals = self._limits, self._generator.config.http.originals
+        has_originals = originals and limits.sizes in ("any", "ladder")
+        settings = {
+            "base": base,
+            "prefix": prefix,
+            "sizes": limits.sizes,
+            "ladder": limits.ladder,
+            "maxSide": limits.max_side,
+            "originals": has_originals,
+            "large": large,
+            "fixed": [name for name, values in self._presets.items() if "encoding" in values],
+        }
+
+        def link(number: int) -> str:
+            values = {"q": text, "page": number}
+            return f"{base}?{urlencode({name: value for name, value in values.items() if value})}"
+
+        nonce = secrets.token_urlsafe(16)
+        html = self._jinja.get_template("playground.html").render(
+            nonce=nonce,
+            css=self._css,
+            js=self._js,
+            base=base,
+            prefix=prefix,
+            folder=self._generator.config.paths.pictures.name,
+            pictures=found[:_PAGE],
+            text=text,
+            before=link(page - 1) if page > 1 else "",
+            after=link(page + 1) if len(found) > _PAGE else "",
+            thumb=thumb,
+            large=large,
+            links=links,
+            originals=has_originals,
+            sizes=limits.sizes,
+            limits=limits,
+            presets=list(self._presets),
+            encodings=list(ENCODINGS),
+            compass=[name for name in COMPASS if name != "center"],
+            pairs=lambda names: [(name, name) for name in names],
+            settings=settings,
+        )
+        # A folder may have a name that is not UTF-8, and then has lone surrogates.
+        response = Response(html.encode("utf-8", "backslashreplace"))
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; img-src 'self' blob: data:; style-src 'nonce-{nonce}'; "
+            f"script-src 'nonce-{nonce}'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+            "frame-ancestors 'none'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    def _queries(self) -> tuple[_Query, _Query, dict[str, _Query]]:
+        """The queries of a thumbnail, of a large rendition, and of the links below a picture, by name."""
+        if self._limits.sizes != "presets":
+            return (
+                {"size": "480x320", "fit": "cover", "gravity": "smart", "encoding": "auto"},
+                {"scalex": _LARGE, "encoding": "auto"},
+                {str(width): {"scalex": width, "encoding": "auto"} for width in _WIDTHS},
+            )
+        queries: dict[str, _Query] = {
+            name: {"preset": name} if "encoding" in values else {"preset": name, "encoding": "auto"}
+            for name, values in self._presets.items()
+        }
+        largest = max(queries, key=self._side)
+        return next(iter(queries.values())), queries[largest], queries
+
+    def _side(self, preset: str) -> float:
+        """The longer side that *preset* asks for, in pixels."""
+        recipe = parse_request([("preset", preset)], self._generator.presets).recipe
+        return max(recipe.width, recipe.height) or math.inf
+
+    def _pictures(self, text: str) -> Iterator[str]:
+        words = text.casefold().split()
+        for path in self._generator.sources.walk():
+            if path.rpartition(".")[2].lower() in PICTURE_SUFFIXES:
+                folded = path.casefold()
+                if all(word in folded for word in words) and not self._generator.access.must_sign(path):
+                    yield path
+
+    def _about(self, path: str) -> Response:
+        """Sides, bytes, format and frames of the source at *path* as JSON; or the error that it gives."""
+        try:
+            if self._generator.access.must_sign(path):
+                raise NotFound
+            source = self._generator.source(path)
+            if source.header is None:
+                raise Undecodable(source.problem) if source.problem else NotFound
+            header = source.header
+            reply = json_reply(
+                200,
+                {
+                    "width": header.width,
+                    "height": header.height,
+                    "bytes": source.stamp.size,
+                    "format": header.format,
+                    "frames": header.frames,
+                },
+            )
+        except RequestError as error:
+            reply = error_reply(error, False, Http())
+        return Response(reply.text, reply.status, reply.headers)
+
+
+def _address(path: str, prefix: str, query: _Query) -> str:
+    """The URL of a picture, as the script writes it too."""
+    return prefix + quote(path, safe="/") + (f"?{urlencode(query)}" if query else "")
