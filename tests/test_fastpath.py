@@ -105,6 +105,12 @@ def send(app: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]],
     return status, headers, body
 
 
+@pytest.fixture(autouse=True)
+def _one_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have a new nonce in each answer: two of them could not be compared."""
+    monkeypatch.setattr("imagefactory.playground.secrets.token_urlsafe", lambda count: "nonce")
+
+
 class Site:
     """An app whose doors are asked one by one, each within *outer*; by its clock the pictures are old enough
     for their stamps to be trusted."""
