@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from urllib.parse import quote, urlencode
 
 from .errors import RequestError, TooLarge
 from .generator import Generator
@@ -23,8 +24,9 @@ def explain(
     """What the picture at *path* with *pairs* would be for a browser that sends *accept*.
 
     ``status`` is that of the answer, ``error`` and ``detail`` say why there is no picture; what was found out
-    until then is there as well. ``cache`` is ``hit``, ``miss``, or ``original``. Sizes in pixels are null
-    where only a render can tell. *pairs* are without ``explain`` itself: it is no part of what was signed.
+    until then is there as well. ``url`` is the canonical one, without a signature. ``cache`` is ``hit``,
+    ``miss``, or ``original``. Sizes in pixels are null where only a render can tell. *pairs* are without
+    ``explain`` itself: it is no part of what was signed.
     """
     found: dict[str, object] = {
         "path": path,
@@ -71,9 +73,18 @@ def _explain(
         "v": wanted.version,
         "immutable": request.version == wanted.version and grant.expires_s is None,
     }
+    found["url"] = _canonical(generator.config.http.prefixes[0], path, pairs, wanted.version)
     limit = generator.config.limits.max_pixels
     if source.header is not None and source.header.width * source.header.height > limit:
         raise TooLarge("pixels", source.header.width * source.header.height, limit)
     generator.recall_failure(wanted)
     hit = generator.find(source, wanted)
     found |= {"cache": "miss"} if hit is None else {"cache": "hit", "bytes": hit.bytes}
+
+
+def _canonical(prefix: str, path: str, pairs: Sequence[tuple[str, str]], version: str) -> str:
+    order = list(dict.fromkeys(NAMES.values()))
+    named = [(NAMES[name], value) for name, value in pairs if name in NAMES]
+    query = [(name, value) for name, value in named if name not in ("v", "s", "e", "k")]
+    query.sort(key=lambda pair: order.index(pair[0]))
+    return f"{prefix}/{quote(path)}?{urlencode([*query, ('v', version)])}"

@@ -93,7 +93,8 @@ class Pictures:
 
     URLs begin with *base_url* (``[http] base_url``) and *prefix* (the first of ``[http] prefixes``). With
     *debug* a mistake of the author is BadParameter, and a missing picture is seen in the page; else both
-    give a plain ``<img>`` and one warning per path in the log.
+    give a plain ``<img>`` and one warning per path in the log. With *must_sign* all URLs are signed, else
+    those that have to be.
 
     All take *expires*, seconds from now, for signed URLs; and the parameters of a picture URL, by any of
     their names: numbers, text, True, and tuples for ``fp`` and ``rect``. None is as if not given.
@@ -106,10 +107,12 @@ class Pictures:
         base_url: str | None = None,
         prefix: str | None = None,
         debug: bool = False,
+        must_sign: bool = False,
     ) -> None:
         http = generator.config.http
         self.generator = generator
         self.debug = debug
+        self._must_sign = must_sign
         self._base_url = (http.base_url if base_url is None else base_url).rstrip("/")
         self._prefix = http.prefixes[0] if prefix is None else prefix.rstrip("/")
         self._memo: Memo[Hashable, _Entry] = Memo(_MEMO_BYTES)
@@ -504,7 +507,7 @@ class Pictures:
         """The pairs that sign *query*, none where that is not needed; with *widths* for all of these, and for
         all of *encodings*."""
         access = self.generator.access
-        if access.signer is None or not access.must_sign(path):
+        if access.signer is None or not (self._must_sign or access.must_sign(path)):
             return []
         policy = None
         if widths:

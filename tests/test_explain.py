@@ -40,6 +40,7 @@ def test_it_says_what_a_url_means(site: Callable[..., FlaskClient], renderer: Co
     assert found["recipe"] == f"v1-100x{found['height']}-q80"
     assert (found["status"], found["encoding"], found["width"]) == (200, "webp", 100)
     assert (source["format"], len(source["sha256"])) == ("JPEG", 64)
+    assert found["url"] == f"{TOM}?scalex=100&encoding=WEBP&v={found['v']}"
     assert renderer.renders == 0
 
 

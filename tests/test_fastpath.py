@@ -248,8 +248,8 @@ URLS = [
     "/picture/cats", "/picture/page.svg", "/picture/notes.txt?scalex=5", "/picture/../picture/x",
     "/picture/./cats/tom.jpg?scalex=100", "/picture/cats/tom.jpg?scalex=x",
     "/picture/cats/tom.jpg?scalex=5&w=6", "/picture/cats/tom.jpg?encoding=exe",
-    "/picture/cats/tom.jpg?preset=none", "/PICTURE/cats/tom.jpg?scalex=100", "/?page=0", "/healthz", "/nowhere",
-    "/picture/cats/tom.jpg%3Fscalex=100",
+    "/picture/cats/tom.jpg?preset=none", "/PICTURE/cats/tom.jpg?scalex=100", "/?page=0", "/healthz",
+    "/nowhere", "/picture/cats/tom.jpg%3Fscalex=100",
 ]  # fmt: skip
 PRESETS = {"thumb": {"scalex": 24, "scaley": 24, "fit": "cover"}, "auto": {"encoding": "auto"}}
 

@@ -19,8 +19,8 @@ LAYERS = [
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
     ["explain", "responses"],
-    ["accesslog", "dashboard", "fastpath", "markup", "metrics"],
-    ["ops", "playground", "scripts", "views", "servers"],
+    ["accesslog", "fastpath", "markup", "metrics", "ops", "scripts"],
+    ["dashboard", "playground", "views", "servers"],
     ["cli", "__init__", "__main__"],
 ]
 IMPORTERS = {
@@ -31,7 +31,7 @@ IMPORTERS = {
     "diskcache": {"database"},
     "flask": {"dashboard", "ops", "playground", "scripts", "views"},
     "jinja2": {"dashboard", "playground"},
-    "markupsafe": {"markup", "scripts"},
+    "markupsafe": {"markup", "playground", "scripts"},
     "prometheus_client": {"metrics"},
     "waitress": {"servers"},
     "granian": {"servers"},

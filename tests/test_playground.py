@@ -210,6 +210,12 @@ def test_closed_originals_are_not_linked(site: Callable[..., FlaskClient]) -> No
     assert settings_of(site().get("/").text)["originals"] is True
 
 
+def test_private_pictures_are_not_shown(site: Callable[..., FlaskClient]) -> None:
+    web = site(http={"private": ["cats/**"]}, signing={"keys": {"a": "x" * 16}})
+    assert "cats/tom.jpg" not in web.get("/").text
+    assert web.get("/?about=cats/tom.jpg").status_code == 404
+
+
 def test_a_server_with_signed_sizes_shows_nothing(site: Callable[..., FlaskClient]) -> None:
     web = site(limits={"sizes": "signed"}, signing={"keys": {"a": "x" * 16}})
     reply = web.get("/")

@@ -20,6 +20,7 @@ from .common import Commands, Failure, as_json, load, print_json
 from .evict import evict
 from .purge import purge
 from .stats import stats
+from .url import url
 from .warm import warm
 
 __all__ = ["main"]
@@ -158,3 +159,4 @@ main.add_command(stats)
 main.add_command(verify)
 main.add_command(rebuild)
 main.add_command(warm)
+main.add_command(url)
