@@ -48,7 +48,7 @@ clean:
 	touch $@
 
 .venv/test: .venv/serve
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,browser,fast,heif,granian,gunicorn,gevent]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,browser,fast,heif,jxl,granian,gunicorn,gevent]'
 	touch $@
 
 .venv/check: .venv/serve

@@ -441,10 +441,17 @@ class Avif:
 
 
 @dataclass(frozen=True, slots=True)
+class Jxl:
+    quality: int = setting(79, whole(1, 100))
+    effort: int = setting(3, whole(1, 9))
+
+
+@dataclass(frozen=True, slots=True)
 class Encodings:
     jpeg: Jpeg = setting({}, section(Jpeg))
     webp: Webp = setting({}, section(Webp))
     avif: Avif = setting({}, section(Avif))
+    jxl: Jxl = setting({}, section(Jxl))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 
 __all__ = [
     "ALIASES",
     "ENCODINGS",
+    "KNOWN_ENCODINGS",
     "NEEDS_EXTRA",
     "PICTURE_SUFFIXES",
     "SOURCE_FORMATS",
@@ -60,7 +62,8 @@ class Header:
     has_alpha: bool = False
 
 
-ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
+# Also those that this installation can't write: a cache may have them from one that could.
+KNOWN_ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
     {
         row.name: row
         for row in (
@@ -69,12 +72,22 @@ ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
             Encoding("webp", "image/webp", "webp", 16_383, True, True, True),
             Encoding("avif", "image/avif", "avif", 65_535, True, True, True),
             Encoding("gif", "image/gif", "gif", 65_535, has_alpha=True, has_animation=True),
+            # The library writes no animations: a variant of one is its first frame.
+            Encoding("jxl", "image/jxl", "jxl", 65_535, has_alpha=True, has_quality=True),
         )
     }
 )
 ALIASES: Mapping[str, str] = MappingProxyType({"jpg": "jpeg"})
+# Encodings that take an extra of the same name, and the library in it. It is looked for, once, and not
+# imported: a server process has no use for it.
+_LIBRARIES = {"jxl": "pylibjxl"}
 # Known names that this installation can't write, and the extra that would change that.
-NEEDS_EXTRA: Mapping[str, str] = MappingProxyType({"jxl": "jxl"})
+NEEDS_EXTRA: Mapping[str, str] = MappingProxyType(
+    {name: name for name, library in _LIBRARIES.items() if find_spec(library) is None}
+)
+ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
+    {name: row for name, row in KNOWN_ENCODINGS.items() if name not in NEEDS_EXTRA}
+)
 
 # Keys are Pillow's format names; a phone's JPEG with a second picture inside calls itself MPO.
 SOURCE_FORMATS: Mapping[str, SourceFormat] = MappingProxyType(

@@ -493,6 +493,7 @@ class Generator:
             limits.max_side,
             {name: value for name, value in settings.items() if name != "quality"},
             wants_placeholder=not source.placeholder,
+            may_transcode=wanted.recipe.quality == settings.get("quality"),
         )
 
     def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:

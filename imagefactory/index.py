@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .database import CorruptError, Database, Execute, Row
-from .formats import ENCODINGS, SOURCE_FORMATS, Header
+from .formats import KNOWN_ENCODINGS, SOURCE_FORMATS, Header
 from .jobs import Stamp
 from .variants import Key, Source, Variant, placeholder_in
 
@@ -463,7 +463,7 @@ def _variant_row(row: Sequence[Any]) -> VariantRow:
     number, key_bytes, size, made_s, used_s, uses, value = row
     text = _text(key_bytes)
     kind, *parts = text.split(" ")
-    is_named = kind == "variant" and len(parts) == 3 and _is_digest(parts[0]) and parts[2] in ENCODINGS
+    is_named = kind == "variant" and len(parts) == 3 and _is_digest(parts[0]) and parts[2] in KNOWN_ENCODINGS
     key = Key(*parts) if is_named and _RECIPE.fullmatch(parts[1]) else None
     variant = _variant(key, _unseal(text, _text(value))) if key else None
     return VariantRow(

@@ -39,8 +39,10 @@ class Job:
     *source* must have *stamp* when it is opened and when it has been read, else SourceChanged. *recipe* is
     clamped to it. The result goes into the file *target*, which exists and is empty, or into memory
     (``Rendered.body``) where that is None. *max_pixels* is the budget of one frame, and of all frames that
-    are kept. *effort* has the encoders' settings that are no part of a recipe, as ``{"method": 2}``. With
-    *wants_placeholder* the result has one of the whole source, whatever the recipe shows of it.
+    are kept. *effort* has the encoders' settings that are no part of a recipe, as ``{"method": 2}``.
+    With *wants_placeholder* the result has one of the whole source, whatever the recipe shows of it.
+    *may_transcode*: the quality is the default one, so that a JPEG that stays as it is may become a JPEG XL
+    without a loss, however many bytes that has.
     """
 
     source: Path
@@ -52,6 +54,7 @@ class Job:
     max_side: int
     effort: Mapping[str, int] = field(default_factory=dict)
     wants_placeholder: bool = False
+    may_transcode: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from .errors import StorageError
 from .folders import OPEN, PRIVATE, make_folder
-from .formats import ENCODINGS
+from .formats import KNOWN_ENCODINGS
 from .recipe import parse
 from .variants import Key, Variant
 
@@ -31,7 +31,7 @@ _FILE_MODE = 0o640  # a web server in the owner's group may read objects (X-Acce
 _MAX_SEEN = 100_000
 
 
-_BY_SUFFIX = {row.suffix: row.name for row in ENCODINGS.values()}
+_BY_SUFFIX = {row.suffix: row.name for row in KNOWN_ENCODINGS.values()}
 _NAME = re.compile(
     r"([0-9a-f]{2})/([0-9a-f]{64})/([a-z0-9,._-]{1,180})\.([0-9a-f]{32})\.(" + "|".join(_BY_SUFFIX) + ")"
 )
@@ -63,7 +63,7 @@ class Objects:
 
     def name(self, key: Key, body: str) -> str:
         """The path below ``root`` of the object with *body* (sha256 in hex) for *key*."""
-        suffix = ENCODINGS[key.encoding].suffix
+        suffix = KNOWN_ENCODINGS[key.encoding].suffix
         return f"{key.digest[:2]}/{key.digest}/{key.recipe}.{body[:32]}.{suffix}"
 
     def named(self, name: str) -> tuple[Key, str] | None:
@@ -206,7 +206,9 @@ class Objects:
 
     def bodies(self, key: Key) -> list[str]:
         """The body digests, as far as names tell them (32 hex), of the objects that lie there for *key*."""
-        pattern = re.compile(rf"{re.escape(key.recipe)}\.([0-9a-f]{{32}})\.{ENCODINGS[key.encoding].suffix}")
+        pattern = re.compile(
+            rf"{re.escape(key.recipe)}\.([0-9a-f]{{32}})\.{KNOWN_ENCODINGS[key.encoding].suffix}"
+        )
         folder = self.root / key.digest[:2] / key.digest
         try:
             names = os.listdir(folder)  # noqa: PTH208  # names are all that is wanted

@@ -88,6 +88,7 @@ def job_message(job: Job) -> Message:
         "max_side": job.max_side,
         "effort": dict(job.effort),
         "wants_placeholder": job.wants_placeholder,
+        "may_transcode": job.may_transcode,
     }
 
 
@@ -103,6 +104,7 @@ def job_from(message: Mapping[str, Any]) -> Job:
         message["max_side"],
         message["effort"],
         message["wants_placeholder"],
+        message["may_transcode"],
     )
 
 

@@ -26,6 +26,7 @@ LAYERS = [
 IMPORTERS = {
     "PIL": {"render"},
     "pillow_heif": {"render"},
+    "pylibjxl": {"render"},
     "cykooz_resizer": {"render"},
     "deflate": {"render"},
     "diskcache": {"database"},

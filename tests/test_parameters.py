@@ -55,10 +55,9 @@ def read(query: str, **options: object) -> Request:
         ("size=640*480", "size='640\\*480' is not a size"),
         ("resize=640-480", "resize='640-480' is not a size; write 640\\*480"),
         # words
-        ("encoding=tiff", "encoding='tiff' is not an encoding; allowed: jpeg, png, webp, avif, gif, auto"),
+        ("encoding=tiff", f"encoding='tiff' is not an encoding; allowed: {', '.join(ENCODINGS)}, auto"),
         ("encoding=", "encoding='' is not an encoding"),
         ("f=wepb", "f='wepb' is not an encoding; .*, did you mean 'webp'"),
-        ("encoding=jxl", "encoding=jxl needs the extra 'jxl', which this server does not have"),
         ("fit=fill", "fit=fill means three things in three systems; write cover"),
         (
             "fit=kover",

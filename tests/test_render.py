@@ -489,7 +489,7 @@ def bare(format: str) -> bytes:
     return encoded(scene().convert("L") if format == "GIF" else scene(), format, **options)
 
 
-@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+@pytest.mark.parametrize("encoding", sorted(set(ENCODINGS) - {"jxl"}))  # which no source has
 @pytest.mark.parametrize("has_target", [False, True])
 def test_a_source_that_is_smaller_is_its_own_variant(tmp_path: Path, encoding: str, has_target: bool) -> None:
     data = bare(encoding.upper())

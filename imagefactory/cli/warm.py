@@ -61,7 +61,7 @@ _FULL = (
     "encodings",
     multiple=True,
     metavar="NAME",
-    help="jpeg, png, webp, avif, gif; or auto: what browsers get, which is avif, webp and the default one.",
+    help="jpeg, png, webp, avif, gif, jxl; or auto: what browsers get, avif, webp and the default one.",
 )
 @click.option("--from-log", "log", metavar="FILE", help="Replay an access log instead; - is standard input.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Render processes; one per core.")

@@ -125,9 +125,11 @@ def decoding(file: Source, job: Job | None = None) -> Iterator[None]:
 def use_one_thread() -> None:
     """Have AVIFs decoded by one thread; one for each core would be the default, in each of the workers.
 
-    For a process of our own: Pillow can say so only for all that a process opens.
+    For a process of our own: Pillow can say so only for all that a process opens. The same for what NumPy,
+    which comes with JPEG XL, would start beside itself when it is imported.
     """
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def open_picture(file: Source) -> Image.Image:

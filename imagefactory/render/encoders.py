@@ -18,10 +18,10 @@ from typing import IO, Any
 from PIL import Image, ImageChops
 
 from ..errors import Undecodable
-from . import png
+from . import jxl, png
 from .srgb import without_idle_alpha
 
-__all__ = ["Settings", "exif_of", "moving", "still", "write"]
+__all__ = ["Settings", "exif_of", "moving", "ready", "still", "write"]
 
 # Writes a variant into a file that is open for writing.
 Save = Callable[[IO[bytes]], None]
@@ -95,6 +95,10 @@ def _credit(text: object) -> bytes:
 def still(image: Image.Image, settings: Settings) -> Save:
     """How to write one picture. *image* is L, LA, RGB or RGBA, and has alpha only where the encoding has."""
     image = without_idle_alpha(image)  # smaller, and faster to decode
+    if settings.encoding == "jxl":
+        quality, effort = settings.quality or 79, settings.effort.get("effort", 3)
+        exif = settings.exif.removeprefix(b"Exif\0\0")
+        return lambda file: jxl.save(image, file, quality, effort, exif)
     options = _options(settings)
     if settings.encoding == "png":
         return partial(png.save, image, exif=options.get("exif", b""))
@@ -107,6 +111,15 @@ def still(image: Image.Image, settings: Settings) -> Save:
         image.save(file, **options)
         if settings.encoding == "jpeg":
             _check_end(file)
+
+    return save
+
+
+def ready(data: bytes) -> Save:
+    """How to write a picture that is encoded already."""
+
+    def save(file: IO[bytes]) -> None:
+        file.write(data)
 
     return save
 

@@ -25,7 +25,7 @@ from ..formats import ENCODINGS, SOURCE_FORMATS, Header
 from ..geometry import cover_box, inner_size, place, settle
 from ..jobs import Job, Rendered
 from ..recipe import Recipe
-from . import containers, decoders, encoders, srgb
+from . import containers, decoders, encoders, jxl, srgb
 from .memory import Finished, Memory, Still, bare
 from .placeholder import placeholder
 from .resizing import premultiplied, resized
@@ -98,6 +98,14 @@ def _render(
     watch = _Watch("decode")
     decoders.check_unchanged(file, job.stamp)
     picture = decoders.open_within_budget(job, file)
+    watch.turn_to("encode")
+    transcoded = _transcoded(job, file, picture)
+    if transcoded is not None:
+        on_decoded()
+        body = encoders.write(encoders.ready(transcoded), job.target)
+        decoders.check_unchanged(file, job.stamp)
+        return Rendered(*picture.size, body, watch.stop())
+    watch.turn_to("decode")
     plan, stored = _plan(job, picture), picture.size
     upright = _EXIF_TURNS[decoders.orientation_of(picture)]
     total = decoders.count_frames(picture, file) if _may_move(job) else 1
@@ -131,7 +139,8 @@ def _render(
         frames = _frames(job, file, picture, first.image, look, count, durations_ms, watch)
         save = encoders.moving(frames, count, durations_ms, decoders.plays(picture), settings)
     body = encoders.write(save, job.target)
-    if count == total and _changes_only_effort(job, picture, stored):
+    is_own = SOURCE_FORMATS[picture.format or ""].encoding == job.encoding
+    if is_own and count == total and _changes_no_pixel(job, picture, stored):
         body = _smaller(job, file, body)
     decoders.check_unchanged(file, job.stamp)
     return Rendered(*first.image.size, body, watch.stop(), tiny)
@@ -538,19 +547,32 @@ def _frames(
         yield first.convert(mode)
 
 
-# --- the smaller of source and re-encode ----------------------------------------------------------------
+# --- the source's own pixels ----------------------------------------------------------------------------
 
 
-def _changes_only_effort(job: Job, picture: Image.Image, stored: _Size) -> bool:
-    """Whether the recipe asks for the pixels that the source has, in the source's own encoding."""
+def _changes_no_pixel(job: Job, picture: Image.Image, stored: _Size) -> bool:
+    """Whether the recipe asks for the pixels that the source has."""
     nothing = Recipe(width=stored[0], height=stored[1], fit="stretch")
     recipe = replace(job.recipe, quality=None, salt="", background="")
-    return (
-        SOURCE_FORMATS[picture.format or ""].encoding == job.encoding
-        and recipe == nothing
-        and decoders.orientation_of(picture) == 1
-        and srgb.is_srgb(picture)
-    )
+    return recipe == nothing and decoders.orientation_of(picture) == 1 and srgb.is_srgb(picture)
+
+
+def _transcoded(job: Job, file: decoders.Source, picture: Image.Image) -> bytes | None:
+    """A JPEG as a JPEG XL without loss, if the recipe changes no pixel and there is nothing to strip."""
+    if not (job.may_transcode and job.encoding == "jxl" and picture.format == "JPEG"):
+        return None
+    if not _changes_no_pixel(job, picture, picture.size):
+        return None
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    if not containers.is_bare(data, "jpeg"):
+        return None
+    try:
+        return jxl.transcoded(data, job.effort.get("effort", 3))
+    except Undecodable:  # a broken one: rendering says so, or shows it all the same
+        return None
 
 
 def _smaller(job: Job, file: decoders.Source, body: bytes | None) -> bytes | None:
