@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import quote, urlencode
 
 from .errors import RequestError, TooLarge
 from .generator import Generator
-from .parameters import NAMES
+from .parameters import NAMES, OURS, address, in_order
 
 __all__ = ["NAME", "explain"]
 
@@ -73,18 +72,11 @@ def _explain(
         "v": wanted.version,
         "immutable": request.version == wanted.version and grant.expires_s is None,
     }
-    found["url"] = _canonical(generator.config.http.prefixes[0], path, pairs, wanted.version)
+    query = in_order({NAMES[name]: value for name, value in pairs if NAMES.get(name, "v") not in OURS})
+    found["url"] = address(generator.config.http.prefixes[0], path, [*query.items(), ("v", wanted.version)])
     limit = generator.config.limits.max_pixels
     if source.header is not None and source.header.width * source.header.height > limit:
         raise TooLarge("pixels", source.header.width * source.header.height, limit)
     generator.recall_failure(wanted)
     hit = generator.find(source, wanted)
     found |= {"cache": "miss"} if hit is None else {"cache": "hit", "bytes": hit.bytes}
-
-
-def _canonical(prefix: str, path: str, pairs: Sequence[tuple[str, str]], version: str) -> str:
-    order = list(dict.fromkeys(NAMES.values()))
-    named = [(NAMES[name], value) for name, value in pairs if name in NAMES]
-    query = [(name, value) for name, value in named if name not in ("v", "s", "e", "k")]
-    query.sort(key=lambda pair: order.index(pair[0]))
-    return f"{prefix}/{quote(path)}?{urlencode([*query, ('v', version)])}"

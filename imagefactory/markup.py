@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
@@ -23,7 +23,7 @@ from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from .generator import Generator, Wanted
 from .jobs import Stamp
 from .memo import Memo
-from .parameters import NAMES, Request
+from .parameters import NAMES, OURS, Request, address, in_order
 from .recipe import Recipe
 from .signing import Policy
 from .variants import Source
@@ -38,9 +38,7 @@ _MEMO_BYTES = 8_000_000
 _ENTRY_BYTES = 2000  # beside its text
 _TOLD = 1000  # paths that a warning was logged for
 
-_ORDER = {name: number for number, name in enumerate(dict.fromkeys(NAMES.values()))}
 _SIZES = frozenset({"scalex", "scaley", "size", "resize", "dpr"})
-_OURS = frozenset({"v", "s", "e", "k"})
 _BOXED = frozenset({"cover", "pad", "stretch"})  # fits whose result has the ratio that was asked for
 # What is inherited by a crop that does not say it itself, unless it says something of the same kind.
 _KINDS = (_SIZES, frozenset({"gravity", "fp"}), frozenset({"preset", *_SIZES}))
@@ -480,19 +478,16 @@ class Pictures:
                 step["scaley"] = str(max(1, (2 * wide * box[1] + box[0]) // (2 * box[0])))
             elif preset is not None and "sizes" in preset.values:
                 step["scaley"] = "0"  # else the preset's would bind
-            steps.append(_ordered(step))
+            steps.append(in_order(step))
         return steps
 
     def _with_encoding(self, query: Query, encoding: str) -> Query:
-        return _ordered({**query, "encoding": encoding}) if encoding else query
+        return in_order({**query, "encoding": encoding}) if encoding else query
 
-    def _address(self, root: str, path: str, query: Query, *more: tuple[str, str]) -> str:
+    def _address(self, root: str, path: str, query: Query | None = None, *more: tuple[str, str]) -> str:
         """The URL for *query* and *more* pairs, as the version and a signature."""
-        return self._locate(root, path) + _query_text([*query.items(), *more])
-
-    def _locate(self, root: str, path: str) -> str:
         start = self._base_url or (quote(f"/{root.strip('/')}", safe="/") if root.strip("/") else "")
-        return f"{start}{self._prefix}/{quote(path.encode('utf-8', 'replace'), safe='/')}"
+        return address(f"{start}{self._prefix}", path, [*(query or {}).items(), *more])
 
     # --- signatures
 
@@ -530,13 +525,13 @@ class Pictures:
 
     def _plain_url(self, root: str, path: str, error: RequestError) -> str:
         self._tell(path, error)
-        return self._locate(root, path)
+        return self._address(root, path)
 
     def _instead(self, root: str, path: str, alt: str, class_: str | None, error: RequestError) -> Markup:
         """What stands in the page for a picture that is not to be had."""
         self._tell(path, error)
         if not self.is_debug():
-            return Markup(_tag("img", {"src": self._locate(root, path), "alt": alt, "class": class_}))  # noqa: S704
+            return Markup(_tag("img", {"src": self._address(root, path), "alt": alt, "class": class_}))  # noqa: S704
         text = _clean(f"picture {path!r}: {error}")
         tag = _tag("span", {"class": class_, "style": "outline:3px solid red;color:red;background:white"})
         return Markup(f"{tag}{escape(text)}</span>")  # noqa: S704
@@ -570,7 +565,7 @@ def _query(parameters: Mapping[str, Any]) -> Query:
         canonical = NAMES.get(name)
         if canonical is None:
             raise BadParameter(name, f"there is no parameter {name!r}{nearest(name, NAMES)}")
-        if canonical in _OURS:
+        if canonical in OURS:
             raise BadParameter(name, f"{name} is written by the helpers themselves")
         if canonical in query:
             raise BadParameter(name, f"{name} is given twice; give it once")
@@ -579,7 +574,7 @@ def _query(parameters: Mapping[str, Any]) -> Query:
             query[canonical] = ",".join(_plain(parameter(part)) for part in parts)
         except ValueError as error:
             raise BadParameter(name, f"{name}: {error}") from error
-    return _ordered(query)
+    return in_order(query)
 
 
 def _merged(base: Query, own: Query) -> Query:
@@ -587,15 +582,7 @@ def _merged(base: Query, own: Query) -> Query:
     hidden = set(own).union(*(kind for kind in _KINDS[:2] if kind & own.keys()))
     if "preset" in own:
         hidden |= _KINDS[2]
-    return _ordered({name: value for name, value in base.items() if name not in hidden} | own)
-
-
-def _ordered(query: Query) -> Query:
-    return dict(sorted(query.items(), key=lambda item: _ORDER[item[0]]))
-
-
-def _query_text(pairs: Sequence[tuple[str, str]]) -> str:
-    return f"?{urlencode(pairs, quote_via=quote, safe='', errors='replace')}" if pairs else ""
+    return in_order({name: value for name, value in base.items() if name not in hidden} | own)
 
 
 def _width(value: object) -> int:

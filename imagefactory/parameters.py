@@ -13,13 +13,26 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from .colours import CSS_COLOURS
 from .errors import BadParameter, ConfigError, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA
 from .recipe import COMPASS, Recipe, Rect
 
-__all__ = ["NAMES", "PUBLIC", "Grant", "Preset", "Request", "compile_presets", "has_auto", "parse_request"]
+__all__ = [
+    "NAMES",
+    "OURS",
+    "PUBLIC",
+    "Grant",
+    "Preset",
+    "Request",
+    "address",
+    "compile_presets",
+    "has_auto",
+    "in_order",
+    "parse_request",
+]
 
 _Values = dict[str, Any]  # by the names in the column "value" of the table below
 
@@ -320,8 +333,25 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {name: name for name in _PARAMETERS}
     | {alias: name for name, parameter in _PARAMETERS.items() for alias in parameter.aliases}
 )
+_ORDER = {name: number for number, name in enumerate(_PARAMETERS)}
+OURS = frozenset({"v", "s", "e", "k"})  # written by who makes the URL, and not asked of it
 # A name that says nothing about which picture to make: allowed with every [limits] sizes.
 _FREE = frozenset(name for name, row in _PARAMETERS.items() if not row.changes_pixels) | {"preset"}
+
+
+# --- canonical URLs -------------------------------------------------------------------------------------
+
+
+def in_order(query: Mapping[str, str]) -> dict[str, str]:
+    """*query*, which has canonical names, in the order of the table."""
+    return dict(sorted(query.items(), key=lambda item: _ORDER[item[0]]))
+
+
+def address(prefix: str, path: str, pairs: Iterable[tuple[str, str]] = ()) -> str:
+    """The URL of the picture at *path* below *prefix*, with *pairs* as its query. Halves of characters, as
+    names of files have them, become question marks."""
+    query = urlencode([*pairs], quote_via=quote, safe="", errors="replace")
+    return f"{prefix}/{quote(path, safe='/', errors='replace')}{'?' if query else ''}{query}"
 
 
 # --- from pairs to a request ----------------------------------------------------------------------------

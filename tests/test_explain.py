@@ -44,6 +44,12 @@ def test_it_says_what_a_url_means(site: Callable[..., FlaskClient], renderer: Co
     assert renderer.renders == 0
 
 
+def test_its_url_is_canonical(site: Callable[..., FlaskClient]) -> None:
+    """The order is that of the table, what stood there under two names stands there once."""
+    found = explained(site(), f"{TOM}?fm=webp&dl=a+b&s=x&width=99&v=x&w=99")
+    assert found["url"] == f"{TOM}?scalex=99&encoding=webp&download=a%20b&v={found['v']}"
+
+
 def test_it_tells_a_miss_from_a_hit_and_its_v_is_immutable(site: Callable[..., FlaskClient]) -> None:
     web, url = site(), f"{TOM}?scalex=50&encoding=webp"
     before = explained(web, url)
