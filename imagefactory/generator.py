@@ -210,21 +210,16 @@ class Generator:
             data = file.read()
         return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
 
-    def request(self, pairs: Iterable[tuple[str, str]]) -> Request:
-        """The request that the (name, value) *pairs* of a query make here. Raises BadParameter."""
+    def request(self, pairs: Iterable[tuple[str, str]], *, strict: bool = False) -> Request:
+        """The request that the (name, value) *pairs* of a query make here. With *strict*, for who writes the
+        pages, what is unknown is a mistake whatever the config says. Raises BadParameter."""
         return parse_request(
             pairs,
             self.presets,
-            strict=self.config.http.strict,
+            strict=strict or self.config.http.strict,
             presets_only=self.config.limits.sizes == "presets",
             salt=self._salt,
         )
-
-    def authors_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
-        """As ``request``, for who writes the pages: what is unknown is a mistake, and no signature is needed
-        yet. Raises BadParameter."""
-        presets_only = self.config.limits.sizes == "presets"
-        return parse_request(pairs, self.presets, strict=True, presets_only=presets_only, salt=self._salt)
 
     def operators_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
         """As ``request``, for who runs this server: ``[limits] sizes`` keeps nobody from asking. Raises

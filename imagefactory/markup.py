@@ -338,7 +338,7 @@ class Pictures:
         return text
 
     def _request(self, query: Query) -> Request:
-        return self.generator.authors_request(query.items())
+        return self.generator.request(query.items(), strict=True)
 
     def _wanted(self, source: Source, request: Request) -> Wanted:
         """What *request* gives, with the version of its URL, which is made only where one was asked for."""
