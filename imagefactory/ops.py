@@ -29,6 +29,7 @@ from .errors import (
 )
 from .generator import Generator
 from .responses import Reply, error_reply, json_reply, options_reply
+from .sending import textual
 from .units import parse_seconds
 from .upkeep.purge import Selection, purge
 
@@ -130,14 +131,9 @@ def purge_and_tell(generator: Generator, selection: Selection, is_dry_run: bool)
 
 def _answered(answer: Callable[[], Reply]) -> Response:
     try:
-        reply = answer()
+        return textual(answer())
     except RequestError as error:
-        reply = error_reply(error, False, _HTTP)
-    response = Response(b"" if request.method == "HEAD" else reply.text, reply.status)
-    response.automatically_set_content_length = False
-    response.headers.clear()
-    response.headers.extend(reply.headers)
-    return response
+        return textual(error_reply(error, False, _HTTP))
 
 
 # --- what is asked for

@@ -25,6 +25,7 @@ from .generator import Generator
 from .parameters import parse_request
 from .recipe import COMPASS
 from .responses import error_reply, json_reply
+from .sending import textual
 
 __all__ = ["playground"]
 
@@ -178,7 +179,7 @@ class _Playground:
             )
         except RequestError as error:
             reply = error_reply(error, False, Http())
-        return Response(reply.text, reply.status, reply.headers)
+        return textual(reply)
 
 
 def _address(path: str, prefix: str, query: _Query) -> str:

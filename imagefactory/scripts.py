@@ -16,6 +16,7 @@ from markupsafe import Markup
 from .config import Http
 from .errors import MethodNotAllowed
 from .responses import METHODS, Reply, error_reply, json_reply, options_reply
+from .sending import textual
 
 __all__ = ["blueprint", "imagefactory_script", "imagefactory_script_url"]
 
@@ -55,12 +56,7 @@ def imagefactory_script(nonce: str = "") -> Markup:
 
 
 def _script(digest: str) -> Response:
-    reply = _reply(digest)
-    response = Response(b"" if request.method == "HEAD" else reply.text, reply.status)
-    response.automatically_set_content_length = False
-    response.headers.clear()
-    response.headers.extend(reply.headers)
-    return response
+    return textual(_reply(digest))
 
 
 def _reply(digest: str) -> Reply:

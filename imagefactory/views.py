@@ -64,6 +64,7 @@ from .responses import (
     picture_reply,
 )
 from .scripts import blueprint as script_blueprint
+from .sending import headed, textual
 from .store import Body
 
 __all__ = ["ImageFactory", "create_app"]
@@ -158,18 +159,18 @@ class ImageFactory:
                 is_auto = has_auto(pairs, self.generator.presets)
             if request.method == "OPTIONS":
                 self.generator.tally.add("requests options - 204")
-                return _textual(options_reply(is_auto, http, allowed))
+                return textual(options_reply(is_auto, http, allowed))
             if request.method not in allowed:
                 raise MethodNotAllowed(request.method, allowed)
             if request.method == "DELETE":
                 reply = purge_picture(self.generator, request.environ, path)
                 self.generator.tally.add(f"requests purge - {reply.status}")
-                return _textual(reply)
+                return textual(reply)
             if http.explain and pairs is not None and (EXPLAIN, "1") in pairs:
                 pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
                 values = explain(self.generator, path, pairs, request.headers.get("Accept", ""))
                 self.generator.tally.add("requests explain - 200")
-                return _textual(json_reply(200, values))
+                return textual(json_reply(200, values))
             grant = self.generator.access.check(path, pairs, self.generator.now_s())
             wanted = replace(self.generator.request(_pairs() if pairs is None else pairs), grant=grant)
             is_auto = wanted.encoding == "auto"
@@ -181,7 +182,7 @@ class ImageFactory:
                 if not reply.has_body or request.method == "HEAD":
                     self._remember(wanted, answer)
                     note_answer(self.generator.tally, answer, reply.status, 0)
-                    return _textual(reply)
+                    return textual(reply)
                 body = self.generator.open(answer)
                 if body is None:
                     continue
@@ -195,27 +196,27 @@ class ImageFactory:
             raise Unavailable("the picture changes all the time", retry_after_s=1)
         except RequestError as error:
             self.generator.tally.add(f"requests {error.code} - {error.status}")
-            return _textual(error_reply(error, is_auto, http))
+            return textual(error_reply(error, is_auto, http))
         except Exception:
             self.generator.tally.add("requests internal - 500")
             raise
 
     def _send(self, reply: Reply, body: Body, length: int) -> Response:
         if body.data is not None:
-            return _headed(Response(body.data[reply.start : reply.stop]), reply)
+            return headed(Response(body.data[reply.start : reply.stop]), reply)
         is_whole = (reply.start, reply.stop) == (0, length)
         if body.file is not None:
             if is_whole:
                 wrapped = wrap_file(request.environ, body.file, CHUNK)
-                return _headed(Response(wrapped, direct_passthrough=True), reply)
-            return _headed(Response(FilePart(body.file, reply.start, reply.stop)), reply)
+                return headed(Response(wrapped, direct_passthrough=True), reply)
+            return headed(Response(FilePart(body.file, reply.start, reply.stop)), reply)
         if may_accelerate(reply, request.environ, self.config.http):
-            return _headed(Response(), accelerated(reply, body, self.config.http))
+            return headed(Response(), accelerated(reply, body, self.config.http))
         if is_whole:
             # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
-            return _headed(send_from_directory(body.root, body.name, conditional=False, etag=False), reply)
+            return headed(send_from_directory(body.root, body.name, conditional=False, etag=False), reply)
         file = (body.root / body.name).open("rb")
-        return _headed(Response(FilePart(file, reply.start, reply.stop)), reply)
+        return headed(Response(FilePart(file, reply.start, reply.stop)), reply)
 
     def _remember(self, wanted: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before its views."""
@@ -274,20 +275,6 @@ def _read_config(
 
 
 # --- sending ----------------------------------------------------------------------------------------------
-
-
-def _headed(response: Response, reply: Reply) -> Response:
-    """*response* with the status and exactly the headers of *reply*."""
-    response.status_code = reply.status
-    response.automatically_set_content_length = False
-    response.headers.clear()
-    response.headers.extend(reply.headers)
-    return response
-
-
-def _textual(reply: Reply) -> Response:
-    """A reply without bytes of a picture."""
-    return _headed(Response(b"" if request.method == "HEAD" else reply.text), reply)
 
 
 # --- the fast path ----------------------------------------------------------------------------------------
@@ -377,7 +364,7 @@ def _metrics(factory: ImageFactory, reader: Reader) -> Response:
         response = Response(exposition(reader.take()), content_type=CONTENT_TYPE)
     except RequestError as error:
         # Whatever [http] allows scripts of other origins is for pictures.
-        return _textual(error_reply(error, False, Http()))
+        return textual(error_reply(error, False, Http()))
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -19,7 +19,7 @@ LAYERS = [
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
     ["explain", "responses"],
-    ["accesslog", "fastpath", "markup", "metrics", "ops", "scripts"],
+    ["accesslog", "fastpath", "markup", "metrics", "ops", "scripts", "sending"],
     ["dashboard", "playground", "views", "servers"],
     ["cli", "__init__", "__main__"],
 ]
@@ -30,7 +30,7 @@ IMPORTERS = {
     "cykooz_resizer": {"render"},
     "deflate": {"render"},
     "diskcache": {"database"},
-    "flask": {"dashboard", "ops", "playground", "scripts", "views"},
+    "flask": {"dashboard", "ops", "playground", "scripts", "sending", "views"},
     "jinja2": {"dashboard", "playground"},
     "markupsafe": {"markup", "playground", "scripts"},
     "prometheus_client": {"metrics"},
