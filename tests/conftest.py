@@ -11,6 +11,7 @@ import pytest
 from drawing import quarters
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from imagefactory import create_app
 from imagefactory.config import Config, from_mapping
@@ -24,6 +25,13 @@ from imagefactory.store import DiskStore
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Buffered(FlaskClient):
+    """Reads and closes each answer, as a server does: a file that stays open is a warning, so an error."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        return super().open(*args, **{"buffered": True, **kwargs})
 
 
 class Counting(InThread):
@@ -97,6 +105,18 @@ def app(configure: Callable[..., Config], renderer: Counting) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def site(configure: Callable[..., Config], renderer: Counting) -> Callable[..., FlaskClient]:
+    """Makes a client of a site with these sections of a config: site(http={"strict": True})."""
+
+    def make(**sections: Any) -> FlaskClient:
+        app = create_app(configure(**sections), renderer=renderer)
+        app.test_client_class = Buffered
+        return app.test_client()
+
+    return make
 
 
 def ask(generator: Generator, path: str = "cats/tom.jpg", accept: str = "", **parameters: object) -> Answer:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Counting
+from conftest import Buffered, Counting
 from flask import Blueprint, Flask, Response, abort, g, render_template_string, url_for
 from flask.testing import FlaskClient
 from PIL import Image
@@ -24,13 +24,6 @@ from imagefactory.config import Config, from_mapping
 from imagefactory.errors import ConfigError
 
 SMALL = "cats/tom.jpg?scalex=100"
-
-
-class Buffered(FlaskClient):
-    """Reads and closes each answer, as a server does."""
-
-    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        return super().open(*args, **{"buffered": True, **kwargs})
 
 
 @pytest.fixture(autouse=True)
@@ -400,16 +393,6 @@ def test_mounted_below_a_path_everything_follows(
 
 
 # --- the stand-alone server --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def site(configure: Callable[..., Config], renderer: Counting) -> Callable[..., FlaskClient]:
-    def make(**sections: Any) -> FlaskClient:
-        app = create_app(configure(**sections), renderer=renderer)
-        app.test_client_class = Buffered
-        return app.test_client()
-
-    return make
 
 
 def links_of(page: str) -> list[str]:

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Counting
@@ -24,36 +23,20 @@ from PIL import Image
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.utils import send_file
 
-from imagefactory import create_app
-from imagefactory.config import Config
-
 TOM = "/picture/cats/tom.jpg"
 Site = Callable[..., FlaskClient]
 
 
-class Buffered(FlaskClient):
-    """Reads and closes each answer, as a server does: a file that stays open is a warning, so an error."""
-
-    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        return super().open(*args, **{"buffered": True, **kwargs})
-
-
 @pytest.fixture
-def site(configure: Callable[..., Config], renderer: Counting, pictures: Path) -> Site:
-    """Makes a client of a site with these sections of a config: site(http={"strict": True})."""
+def site(site: Site, pictures: Path) -> Site:
+    """As everywhere, and with more kinds of pictures."""
     glass = quarters(40, 30).convert("RGBA")
     glass.putalpha(Image.new("L", (40, 30), 100))
     glass.save(pictures / "glass.png")
     frames = [quarters(40, 30).rotate(180 * turn) for turn in (0, 1, 0)]
     frames[0].save(pictures / "wheel.gif", save_all=True, append_images=frames[1:], duration=100, loop=0)
     (pictures / "cut.jpg").write_bytes((pictures / "cats/tom.jpg").read_bytes()[:3000])
-
-    def make(**sections: object) -> FlaskClient:
-        app = create_app(configure(**sections), renderer=renderer)
-        app.test_client_class = Buffered
-        return app.test_client()
-
-    return make
+    return site
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import html5lib
 import pytest
-from conftest import Counting
+from conftest import Buffered, Counting
 from drawing import quarters
 from flask import Flask, render_template_string
 from markupsafe import Markup
 from PIL import Image
-from test_extension import Buffered
 
 from imagefactory import ImageFactory
 from imagefactory.config import from_mapping

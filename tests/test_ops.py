@@ -22,7 +22,7 @@ from flask.testing import FlaskClient
 from serving import serving, write_config
 from werkzeug.test import TestResponse
 
-from imagefactory import ImageFactory, create_app, hooks
+from imagefactory import ImageFactory, hooks
 from imagefactory.cli import main
 from imagefactory.config import Admin, Config
 from imagefactory.tags import content_tag, folder_tag, picture_tag, tag_header
@@ -33,23 +33,15 @@ TOM, SMALL = "/picture/cats/tom.jpg", "/picture/cats/tom.jpg?scalex=100"
 Site = Callable[..., FlaskClient]
 
 
-class Buffered(FlaskClient):
-    """Reads and closes each answer, as a server does."""
-
-    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        return super().open(*args, **{"buffered": True, **kwargs})
-
-
 @pytest.fixture
-def site(configure: Callable[..., Config], renderer: Counting) -> Site:
+def site(site: Site) -> Site:
     """Makes a client of a site with a token; site(http={"strict": True}), site(admin={}) has none."""
 
     def make(**sections: Any) -> FlaskClient:
-        app = create_app(configure(**{"admin": {"token": TOKEN}, **sections}), renderer=renderer)
+        web = site(**{"admin": {"token": TOKEN}, **sections})
         # By its clock the pictures are old enough for the fast path.
-        app.extensions["imagefactory"].generator._clock = lambda: time.time() + 10
-        app.test_client_class = Buffered
-        return app.test_client()
+        web.application.extensions["imagefactory"].generator._clock = lambda: time.time() + 10
+        return web
 
     return make
 

@@ -16,11 +16,9 @@ import pytest
 from conftest import Counting
 from drawing import quarters
 from flask.testing import FlaskClient
-from test_extension import Buffered, links_of
+from test_extension import links_of
 
 import imagefactory
-from imagefactory import create_app
-from imagefactory.config import Config
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>.jpg",
@@ -33,16 +31,6 @@ HOSTILE = [
     "&lt;b&gt;.jpg",
     "`${alert(1)}`.jpg",
 ]
-
-
-@pytest.fixture
-def site(configure: Callable[..., Config], renderer: Counting) -> Callable[..., FlaskClient]:
-    def make(**sections: Any) -> FlaskClient:
-        app = create_app(configure(**sections), renderer=renderer)
-        app.test_client_class = Buffered
-        return app.test_client()
-
-    return make
 
 
 def parsed(page: str) -> Element:
