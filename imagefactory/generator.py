@@ -345,32 +345,35 @@ class Generator:
 
         Raises NotFound when the file is no picture at all, Undecodable when it is a broken one.
         """
-        header = source.header
-        if header is None:
-            suffix = source.path.rpartition(".")[2].lower()
-            if source.problem or suffix in PICTURE_SUFFIXES:
-                raise Undecodable(source.problem or "it is in no known format")
-            raise NotFound
+        header = _header(source)
         own = default_encoding(header)
         name = negotiate(accept, own) if request.encoding == "auto" else request.encoding or own
-        limits, recipe = self.config.limits, request.recipe
-        if limits.sizes == "ladder":
-            recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
-        final = self._final(recipe, header, name)
-        key = Key(source.digest, final.text(), name)
+        recipe, quality = self._clamped(request.recipe, header, name)
+        if recipe.quality is None and quality is not None:
+            recipe = replace(recipe, quality=quality)
+        key = Key(source.digest, recipe.text(), name)
         version = ""
         if request.version:
-            if request.encoding == "auto":  # the same for every visitor, whatever his browser takes
-                version = key.version("auto", self._final(recipe, header, own).text())
-            else:
-                version = key.version()
-        return Wanted(key, final, version)
+            is_auto = request.encoding == "auto"  # then it is the same for every visitor
+            version = self.version(source, request.recipe, "auto")[0] if is_auto else key.version()
+        return Wanted(key, recipe, version)
 
-    def _final(self, recipe: Recipe, header: Header, encoding: str) -> Recipe:
-        """*recipe* as it is in the key for *encoding*: the default quality written out, clamped."""
-        if recipe.quality is None:
-            recipe = replace(recipe, quality=self._settings.get(encoding, {}).get("quality"))
-        return clamp(recipe, header, ENCODINGS[encoding], self.config.limits.max_side)
+    def version(self, source: Source, recipe: Recipe, encoding: str) -> tuple[str, tuple[int, int]]:
+        """The ``v`` of the URLs that ask for *recipe* of *source* in *encoding* (as in a ``Request``), and
+        the size of what they give, in pixels, 0 where only a render can tell. Raises as ``wanted``."""
+        header = _header(source)
+        own = default_encoding(header)
+        recipe, quality = self._clamped(recipe, header, encoding if encoding in ENCODINGS else own)
+        # No recipe with the quality in it: a page asks for thousands, and a copy takes 4 us.
+        return Key(source.digest, recipe.text(quality), encoding or own).version(), recipe.size()
+
+    def _clamped(self, recipe: Recipe, header: Header, encoding: str) -> tuple[Recipe, int | None]:
+        """*recipe* as it is for *encoding*, on the ladder and clamped; and the quality if it says none."""
+        limits = self.config.limits
+        if limits.sizes == "ladder":
+            recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
+        quality = self._settings.get(encoding, {}).get("quality")
+        return clamp(recipe, header, ENCODINGS[encoding], limits.max_side), quality
 
     def find(self, source: Source, wanted: Wanted) -> Answer | None:
         """The variant if it has a row; whether its object is sound shows when it is opened."""
@@ -569,6 +572,15 @@ class Generator:
             suffix = ENCODINGS[default_encoding(source.header)].suffix
         etag, epoch = f'"{source.digest[:32]}"', self.store.epoch()
         return Answer(source, etag, source.stamp.size, media_type, suffix, epoch=epoch)
+
+
+def _header(source: Source) -> Header:
+    if source.header is None:
+        suffix = source.path.rpartition(".")[2].lower()
+        if source.problem or suffix in PICTURE_SUFFIXES:
+            raise Undecodable(source.problem or "it is in no known format")
+        raise NotFound
+    return source.header
 
 
 def _cause(wanted: Wanted) -> str:

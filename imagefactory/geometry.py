@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from .errors import BadParameter
 from .formats import Encoding, Header
@@ -25,26 +26,27 @@ def clamp(recipe: Recipe, header: Header, encoding: Encoding, max_side: int) -> 
     *max_side* bounds each side of the variant, in pixels, as does the encoding's own limit. Raises
     BadParameter for a ``rect`` that lies outside of the picture.
     """
+    recipe = _frame(recipe, header, min(max_side, encoding.max_side))
+    quality = recipe.quality if encoding.has_quality else None
+    anim = recipe.anim or not (encoding.has_animation and header.frames > 1)
+    background = _visible_background(recipe, header, encoding)
+    if (quality, anim, background) == (recipe.quality, recipe.anim, recipe.background):
+        return recipe
+    return replace(recipe, quality=quality, anim=anim, background=background)
+
+
+@lru_cache(maxsize=1024)  # a page asks for each size in three encodings
+def _frame(recipe: Recipe, header: Header, max_side: int) -> Recipe:
+    """*recipe* with its ``rect`` in pixels and its final size, which depend on no encoding."""
     width, height = turned(recipe, header.width, header.height)
-    rect = recipe.rect and _pixels(recipe.rect, width, height)
-    if rect:
-        if (rect.width, rect.height) == (width, height):
-            rect = None
-        else:
-            width, height = int(rect.width), int(rect.height)
-    recipe = replace(
-        recipe,
-        rect=rect,
-        background=_visible_background(recipe, header, encoding),
-        anim=recipe.anim or not (encoding.has_animation and header.frames > 1),
-        quality=recipe.quality if encoding.has_quality else None,
-    )
-    max_side = min(max_side, encoding.max_side)
+    if recipe.rect:
+        rect = _pixels(recipe.rect, width, height)
+        is_whole = (rect.width, rect.height) == (width, height)
+        width, height = int(rect.width), int(rect.height)
+        recipe = replace(recipe, rect=None if is_whole else rect)
     if recipe.trim is not None:  # the size is known only when the pixels are: bound it, the renderer settles
         return replace(recipe, width=min(recipe.width, max_side), height=min(recipe.height, max_side))
-    recipe = settle(recipe, width, height, max_side)
-    may_show = recipe.fit == "pad" or (header.has_alpha and not encoding.has_alpha)
-    return recipe if may_show else replace(recipe, background="")
+    return settle(recipe, width, height, max_side)
 
 
 def settle(recipe: Recipe, width: int, height: int, max_side: int) -> Recipe:
@@ -178,8 +180,10 @@ def _aim(recipe: Recipe, free_x: float, free_y: float, width: float, height: flo
 
 
 def _visible_background(recipe: Recipe, header: Header, encoding: Encoding) -> str:
-    """The background as it comes out: opaque where the encoding has no alpha; empty where it is white."""
-    text = recipe.background
+    """The background as it comes out: opaque where the encoding has no alpha; empty where it is white or, of
+    a framed *recipe*, nowhere to be seen."""
+    may_show = recipe.fit == "pad" or (header.has_alpha and not encoding.has_alpha) or recipe.trim is not None
+    text = recipe.background if may_show else ""
     if text and not encoding.has_alpha:
         red, green, blue, alpha = bytes.fromhex(text)
         text = (

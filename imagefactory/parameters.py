@@ -32,6 +32,7 @@ __all__ = [
     "has_auto",
     "in_order",
     "parse_request",
+    "query_text",
 ]
 
 _Values = dict[str, Any]  # by the names in the column "value" of the table below
@@ -347,10 +348,15 @@ def in_order(query: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(query.items(), key=lambda item: _ORDER[item[0]]))
 
 
+def query_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """*pairs* as they stand in a URL. Halves of characters, as names of files have them, become question
+    marks."""
+    return urlencode([*pairs], quote_via=quote, safe="", errors="replace")
+
+
 def address(prefix: str, path: str, pairs: Iterable[tuple[str, str]] = ()) -> str:
-    """The URL of the picture at *path* below *prefix*, with *pairs* as its query. Halves of characters, as
-    names of files have them, become question marks."""
-    query = urlencode([*pairs], quote_via=quote, safe="", errors="replace")
+    """The URL of the picture at *path* below *prefix*, with *pairs* as its query."""
+    query = query_text(pairs)
     return f"{prefix}/{quote(path, safe='/', errors='replace')}{'?' if query else ''}{query}"
 
 

@@ -76,8 +76,9 @@ class Recipe:
         """Width and height in pixels of what this makes once clamped; 0 where only a render can tell."""
         return (0, 0) if self.trim is not None else (self.width, self.height)
 
-    def text(self) -> str:
-        """The canonical text; ``parse`` reads it back."""
+    def text(self, quality: int | None = None) -> str:
+        """The canonical text, with *quality* where this has none; ``parse`` reads it back."""
+        quality = quality if self.quality is None else self.quality
         words = [VERSION]
         if self.rotate:
             words.append(f"rot{self.rotate}")
@@ -108,8 +109,8 @@ class Recipe:
             words.append("gray")
         if not self.anim:
             words.append("still")
-        if self.quality is not None:
-            words.append(f"q{self.quality}")
+        if quality is not None:
+            words.append(f"q{quality}")
         if self.salt:
             words.append(f"s{self.salt}")
         return "-".join(words)

@@ -51,13 +51,9 @@ class Key:
         """One line; no part has a space."""
         return f"{self.digest} {self.recipe} {self.encoding}"
 
-    def version(self, encoding: str | None = None, recipe: str | None = None) -> str:
-        """The value of ``v`` for a URL: changes when the pixels may.
-
-        *encoding* and *recipe* stand in where the URL leaves the encoding to ``auto``, and so the default
-        quality open.
-        """
-        lines = f"{self.digest}\n{recipe or self.recipe}\n{encoding or self.encoding}"
+    def version(self) -> str:
+        """The value of ``v`` for a URL that names all of this: changes when the pixels may."""
+        lines = f"{self.digest}\n{self.recipe}\n{self.encoding}"
         return hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 

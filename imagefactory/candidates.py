@@ -1,0 +1,289 @@
+"""What a page may offer of a picture: the encodings, the widths, and the URL and the size of each.
+
+Asked by ``markup`` for what it does not remember. Nothing is rendered: the generator says what a URL would
+give. What all URLs of a picture have in common is read, checked, quoted and signed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from .config import parameter
+from .errors import BadParameter, nearest
+from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
+from .generator import Generator
+from .parameters import NAMES, OURS, Request, address, in_order, query_text
+from .recipe import Recipe
+from .signing import Policy
+from .variants import Source
+
+__all__ = ["SIZES", "Candidate", "Candidates", "Offer", "Query", "as_query", "merged", "plain"]
+
+Query = dict[str, str]  # values by canonical names, in the order of the table of parameters
+
+SIZES = frozenset({"scalex", "scaley", "size", "resize", "dpr"})
+_BOXED = frozenset({"cover", "pad", "stretch"})  # fits whose result has the ratio that was asked for
+# What is inherited by a crop that does not say it itself, unless it says something of the same kind.
+_KINDS = (SIZES, frozenset({"gravity", "fp"}), frozenset({"preset", *SIZES}))
+
+
+class Candidate(NamedTuple):
+    """A URL, and the size in pixels of what it gives (the height 0 where only a render can tell)."""
+
+    url: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The candidates of one picture by encoding, widths ascending; what was asked for as a *recipe*, and the
+    size in pixels that it has in the layout, 0 where only a render can tell."""
+
+    candidates: Mapping[str, Sequence[Candidate]]
+    recipe: Recipe
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The candidates of the pictures of *generator*, below *prefix*.
+
+    With *must_sign* all URLs are signed, else those that have to be; they end at unix time *end_s*. With
+    *is_debug* a format that this server can't write is an error, else it is left out.
+
+    The methods raise BadParameter, and what ``Generator.wanted`` raises.
+    """
+
+    generator: Generator
+    prefix: str
+    must_sign: bool
+    end_s: int | None
+    is_debug: bool
+
+    def url(self, source: Source, query: Query) -> str:
+        """The URL for *query*, with its version unless it is that of the original."""
+        request = self._request(query)
+        if request.is_plain and (self._takes_presets_only() or not self.generator.config.http.originals):
+            problem = "this server has no originals; name a size, an encoding or a preset"
+            raise BadParameter("scalex", problem)
+        signature = self._sign(source.path, query)
+        if not request.is_plain:
+            query = {**query, "v": self.generator.version(source, request.recipe, request.encoding)[0]}
+        found = address(self.prefix, source.path, query.items())
+        return found + (signature if query else signature.replace("&", "?", 1))
+
+    def encodings(self, source: Source, query: Query, formats: Sequence[str]) -> list[str]:
+        """The encodings to offer, best first, the last one for every browser. "" leaves it to the URL.
+
+        An ``encoding`` in *query* or in its preset is the only one.
+        """
+        request = self._request(query)
+        if request.encoding and request.encoding != "auto":
+            return [query.get("encoding") or ("" if self._takes_presets_only() else request.encoding)]
+        preset = self.generator.presets.get(request.preset)
+        if self._takes_presets_only() and preset is not None and "encoding" in preset.values:
+            return [""]
+        if source.header is None:
+            return [""]  # an error of its own comes when it is asked for
+        is_moving = source.header.frames > 1 and request.recipe.anim
+        last = _fallback(source.header, is_moving)
+        found = []
+        for name in (formats,) if isinstance(formats, str) else formats:
+            encoding = ALIASES.get(str(name), str(name))
+            if encoding not in ENCODINGS:
+                if self.is_debug:
+                    raise _unknown_format(encoding)
+            elif is_moving and (not ENCODINGS[encoding].has_animation or encoding == "avif"):
+                pass  # a still picture is not what was asked for, and a long AVIF takes minutes to render
+            elif encoding != last and encoding not in found:
+                found.append(encoding)
+        return [*found, last]
+
+    def offer(
+        self, source: Source, query: Query, encodings: Sequence[str], widths: Iterable[int] | None
+    ) -> Offer:
+        """What *query* gives in *encodings*, whatever its own, and in several widths: those of the ladder or
+        *widths*, up to what the source has."""
+        if self._takes_presets_only() and "preset" not in query:
+            named = ", ".join(sorted(self.generator.presets))
+            raise BadParameter("preset", f"this server takes presets only; name one of {named}")
+        query = {name: value for name, value in query.items() if name != "encoding"}
+        request = self._request(_encoded(query, encodings[-1]))
+        size = self._size(source, request, request.recipe)
+        fixed, steps = self._steps(source, query, request, size, widths)
+        first = self._request({**steps[0], **_encoded(fixed, encodings[-1])}).recipe
+        recipes = [
+            replace(first, width=int(step["scalex"]), height=int(step.get("scaley", 0))) if step else first
+            for step in steps
+        ]
+        start = address(self.prefix, source.path)
+        starts = [f"{start}?{_front(step)}" for step in steps]
+        policy = self._policy(steps, encodings)
+        shared = None if policy is None else self._sign(source.path, {**steps[0], **fixed}, policy)
+        candidates = {}
+        for encoding in encodings:
+            name = request.encoding if encoding == encodings[-1] else encoding
+            full = _encoded(fixed, encoding)
+            middle = f"{_front(full)}v="
+            rungs = {}
+            for start, step, recipe in zip(starts, steps, recipes, strict=True):
+                version, (width, height) = self.generator.version(source, recipe, name)
+                width = width or recipe.width or 1
+                signature = self._sign(source.path, {**step, **full}) if shared is None else shared
+                rungs[width] = Candidate(f"{start}{middle}{version}{signature}", width, height)
+            candidates[encoding] = [rungs[width] for width in sorted(rungs)]
+        return Offer(candidates, request.recipe, *size)
+
+    def _request(self, query: Query) -> Request:
+        return self.generator.request(query.items(), strict=True)
+
+    def _size(self, source: Source, request: Request, recipe: Recipe) -> tuple[int, int]:
+        return self.generator.version(source, recipe, request.encoding)[1]
+
+    def _takes_presets_only(self) -> bool:
+        return self.generator.config.limits.sizes == "presets"
+
+    def _steps(
+        self,
+        source: Source,
+        query: Query,
+        request: Request,
+        size: tuple[int, int],
+        widths: Iterable[int] | None,
+    ) -> tuple[Query, list[Query]]:
+        """What of *query* is in all its URLs, and the ``scalex`` and ``scaley`` of each, ascending: nothing
+        where the preset has the only size."""
+        limits, recipe = self.generator.config.limits, request.recipe
+        if self._takes_presets_only():
+            if widths is not None:
+                raise BadParameter("widths", "this server takes presets only, in the one size that they have")
+            return query, [{}]
+        whole = replace(recipe, width=0, height=0, fit="inside", enlarge=False, trim=None)
+        natural = self._size(source, request, whole)
+        width = size[0] or min(recipe.width or natural[0], natural[0])
+        is_boxed = bool(recipe.width and recipe.height) and recipe.fit in _BOXED
+        box = size if recipe.fit == "stretch" and all(size) else (recipe.width, recipe.height)
+        limit = min(natural[0], natural[1] * box[0] // box[1]) if is_boxed else natural[0]
+        limit = max(limit, width)
+        if widths is None:
+            top = min(2 * width, limit) if recipe.width or recipe.height else limit
+            chosen = {*(step for step in limits.ladder if step < top), top}
+        else:
+            chosen = {min(_width(each), limit) for each in widths}
+            if not chosen:
+                raise BadParameter("widths", "widths is empty; name one or more, or leave it out")
+        fixed = {name: value for name, value in query.items() if name not in SIZES}
+        preset = self.generator.presets.get(request.preset)
+        if preset is not None and "dpr" in preset.values:
+            fixed["dpr"] = "1"
+        steps = [{"scalex": str(wide)} for wide in sorted(chosen)]
+        for step in steps:
+            if is_boxed:
+                step["scaley"] = str(max(1, (2 * int(step["scalex"]) * box[1] + box[0]) // (2 * box[0])))
+            elif preset is not None and "sizes" in preset.values:
+                step["scaley"] = "0"  # else the preset's would bind
+        return in_order(fixed), steps
+
+    def _policy(self, steps: Sequence[Query], encodings: Sequence[str]) -> Policy | None:
+        """What one signature for all *steps* and *encodings* allows, None where they need one each."""
+        is_several = len({step.get("scaley") for step in steps}) > 1
+        if is_several or not steps[0] or not all(encodings) or "auto" in encodings:
+            return None
+        widths = [int(step["scalex"]) for step in steps]
+        is_ladder = {*widths[:-1]} <= {*self.generator.config.limits.ladder}
+        return Policy(max(widths), tuple(encodings), is_ladder)
+
+    def _sign(self, path: str, query: Query, policy: Policy | None = None) -> str:
+        """What is to stand behind *query*, or behind all that *policy* allows; nothing where that is not
+        signed."""
+        access = self.generator.access
+        if access.signer is None or not (self.must_sign or access.must_sign(path)):
+            return ""
+        try:
+            pairs = access.signer.sign(path, [*query.items()], self.end_s, policy)
+        except ValueError as error:
+            raise BadParameter("", str(error)) from error
+        return f"&{query_text(pairs)}"
+
+
+# --- queries ----------------------------------------------------------------------------------------------
+
+
+def as_query(parameters: Mapping[str, Any]) -> Query:
+    """*parameters* as text by canonical names, in canonical order. Raises BadParameter."""
+    query: Query = {}
+    for name, value in parameters.items():
+        if value is None:
+            continue
+        canonical = NAMES.get(name)
+        if canonical is None:
+            raise BadParameter(name, f"there is no parameter {name!r}{nearest(name, NAMES)}")
+        if canonical in OURS:
+            raise BadParameter(name, f"{name} is written by the helpers themselves")
+        if canonical in query:
+            raise BadParameter(name, f"{name} is given twice; give it once")
+        try:
+            parts = [*value] if isinstance(value, list | tuple) else [value]
+            query[canonical] = ",".join(plain(parameter(part)) for part in parts)
+        except ValueError as error:
+            raise BadParameter(name, f"{name}: {error}") from error
+    return in_order(query)
+
+
+def merged(base: Query, own: Query) -> Query:
+    """*own*, and what *base* says of other things."""
+    hidden = set(own).union(*(kind for kind in _KINDS[:2] if kind & own.keys()))
+    if "preset" in own:
+        hidden |= _KINDS[2]
+    return in_order({name: value for name, value in base.items() if name not in hidden} | own)
+
+
+def plain(text: object) -> str:
+    """*text* as text. Markup is taken for what it shows: it is escaped where it is written."""
+    if isinstance(text, Markup):
+        return text.unescape()
+    return str(text)
+
+
+def _encoded(query: Query, encoding: str) -> Query:
+    return in_order({**query, "encoding": encoding}) if encoding else query
+
+
+def _front(query: Query) -> str:
+    """*query* as text that more is to follow."""
+    return f"{query_text(query.items())}&" if query else ""
+
+
+def _width(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise BadParameter("widths", f"{value!r} is not a width; widths are whole pixels, as [320, 640]")
+    return value
+
+
+# --- encodings --------------------------------------------------------------------------------------------
+
+
+def _fallback(header: Header, is_moving: bool) -> str:
+    """The encoding that every browser shows."""
+    own = default_encoding(header)
+    if is_moving:
+        return "webp" if own == "avif" else own
+    if own in ("jpeg", "png"):
+        return own
+    return "png" if header.has_alpha or own == "gif" else "jpeg"
+
+
+def _unknown_format(name: str) -> BadParameter:
+    if name in NEEDS_EXTRA:
+        problem = f"needs the extra {NEEDS_EXTRA[name]!r}, which this server does not have"
+    else:
+        problem = (
+            f"is not a format of this server; there are {', '.join(ENCODINGS)}{nearest(name, ENCODINGS)}"
+        )
+    return BadParameter("formats", f"{name!r} {problem}")
