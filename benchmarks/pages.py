@@ -1,8 +1,8 @@
 """``python -m benchmarks.pages [ROUNDS]``: what the template helpers cost.
 
-A Flask page with 200 ``picture()`` calls, each for a picture of its own, against the same page with 200 plain
-``<img>`` lines; one request each by turns, on a warm index. And the same where the markup is not remembered,
-which is what the first page after a start costs.
+A Flask page with 200 ``picture()`` calls, each for a picture of its own and of its own size, against the same
+page with 200 plain ``<img>`` lines; one request each by turns, on a warm index. And the same where the markup
+is not remembered, which is what the first page after a start costs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["main"]
 
 _PICTURES = 200
 _PAGES = {
-    "plain": '<img src="/picture/{{ n }}.jpg" alt="{{ alt }}" width="1600" height="1200" loading="lazy">',
-    "picture": "{{ picture(n ~ '.jpg', alt=alt, sizes='50vw', placeholder=False) }}",
+    "plain": '<img src="/picture/{{ path }}" alt="{{ alt }}" width="1600" height="1200" loading="lazy">',
+    "picture": "{{ picture(path, alt=alt, sizes='50vw', placeholder=False) }}",
 }
 
 
@@ -56,15 +56,17 @@ def main(rounds: int = 101) -> None:
 def _app(folder: Path) -> Flask:
     (folder / "pictures").mkdir()
     for number in range(_PICTURES):
-        image = Image.new("RGB", (1600, 1200), (number, 0, 0))
+        image = Image.new("RGB", (1600, 1000 + number), (number, 0, 0))
         image.save(folder / "pictures" / f"{number}.jpg")
     app = Flask("pages", root_path=str(folder))
+    paths = [f"{number}.jpg" for number in range(_PICTURES)]
     app.config["IMAGEFACTORY"] = {"paths": {"pictures": "pictures", "cache": "cache"}}
     ImageFactory(app)
     for page, line in _PAGES.items():
-        text = f"<!doctype html>{{% for n in range({_PICTURES}) %}}{line}\n{{% endfor %}}"
+        text = f"<!doctype html>{{% for path in paths %}}{line}\n{{% endfor %}}"
         template = app.jinja_env.from_string(text)
-        app.add_url_rule(f"/{page}", page, partial(render_template, template, alt="a picture"))
+        render = partial(render_template, template, paths=paths, alt="a picture")
+        app.add_url_rule(f"/{page}", page, render)
     return app
 
 

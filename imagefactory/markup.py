@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -35,6 +35,8 @@ _MEMO_BYTES = 8_000_000
 _ENTRY_BYTES = 2000  # beside its text
 _TOLD = 1000  # paths that a warning was logged for
 
+_Text = TypeVar("_Text", bound=str)  # Markup where it is HTML
+
 _LARGEST_SRC = 1280  # for who reads no srcset: crawlers, and browsers of before 2015
 
 _ATTRIBUTE = re.compile(r"(?:data|aria)-[a-z0-9]+(?:[-_.][a-z0-9]+)*", re.ASCII)
@@ -52,12 +54,12 @@ _UNFIT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Generic[_Text]):
     """Finished text of *sources*. While their *files* have these stamps it stays right; none are there where
     that is not sure."""
 
     sources: tuple[Source, ...]
-    text: str
+    text: _Text
     files: tuple[tuple[str, Stamp], ...]
 
 
@@ -88,7 +90,7 @@ class Pictures:
         self._must_sign = must_sign
         self._base_url = (http.base_url if base_url is None else base_url).rstrip("/")
         self._prefix = http.prefixes[0] if prefix is None else prefix.rstrip("/")
-        self._memo: Memo[Hashable, _Entry] = Memo(_MEMO_BYTES)
+        self._memo: Memo[Hashable, _Entry[Any]] = Memo(_MEMO_BYTES)
         self._told: set[str] = set()
 
     # --- for templates
@@ -164,7 +166,7 @@ class Pictures:
         widths = None if widths is None else tuple(widths)
         paths = (path, *(plain(crop["path"]) for crop in sources if "path" in crop))
 
-        def make(found: Sequence[Source]) -> str:
+        def make(found: Sequence[Source]) -> Markup:
             candidates, query = self._candidates(prefix, end_s), as_query({"preset": preset, **parameters})
             encodings = candidates.encodings(found[0], query, formats)
             is_lazy = _choose("loading", loading, ("lazy", "eager")) == "lazy" and not priority
@@ -185,14 +187,14 @@ class Pictures:
                 "class": class_,
                 "style": _style(found[0], offer.recipe) if placeholder else None,
             }
-            return _inside_picture([*lines, _tag("img", image | _extra(attrs))])
+            return _picture([*lines, _tag("img", image | _extra(attrs))])
 
         key = (
             "picture", path, alt, prefix, end_s, sizes, preset, formats, widths, sources, loading, priority,
             placeholder, class_, attrs, *parameters.items(),
         )  # fmt: skip
         try:
-            return Markup(self._made(key, paths, make, placeholder))  # noqa: S704  # all of it was escaped
+            return self._made(key, paths, make, placeholder)
         except RequestError as error:
             return self._instead(prefix, path, alt, class_, error)
 
@@ -213,7 +215,7 @@ class Pictures:
         path, prefix, end_s = plain(path), self._start(), self._end_s(expires)
         widths = None if widths is None else tuple(widths)
 
-        def make(sources: Sequence[Source]) -> str:
+        def make(sources: Sequence[Source]) -> Markup:
             candidates, query = self._candidates(prefix, end_s), as_query({"preset": preset, **parameters})
             encoding = candidates.encodings(sources[0], query, formats)[0]
             offer = candidates.offer(sources[0], query, [encoding], widths)
@@ -232,7 +234,7 @@ class Pictures:
 
         key = ("preload", path, prefix, end_s, sizes, preset, formats, widths, media, *parameters.items())
         try:
-            return Markup(self._made(key, (path,), make))  # noqa: S704  # all of it was escaped
+            return self._made(key, (path,), make)
         except RequestError as error:
             self._tell(path, error)
             return Markup()
@@ -266,16 +268,16 @@ class Pictures:
         self,
         key: tuple[object, ...],
         paths: tuple[str, ...],
-        make: Callable[[Sequence[Source]], str],
+        make: Callable[[Sequence[Source]], _Text],
         has_placeholder: bool = False,
-    ) -> str:
+    ) -> _Text:
         """The text for *key*, made by *make* of the sources at *paths* unless it is remembered."""
         try:
             hash(key)
         except TypeError:
             key = _frozen(key)
-        entry = self._memo.get(key)
-        if entry is not None and entry.files and all(_has(stamp, file) for file, stamp in entry.files):
+        entry: _Entry[_Text] | None = self._memo.get(key)
+        if entry is not None and entry.files and _is_unchanged(entry.files):
             return entry.text
         sources = tuple(self.generator.source(path) for path in paths)
         if entry is not None and entry.sources == sources:
@@ -316,7 +318,7 @@ class Pictures:
         """What stands in the page for a picture that is not to be had."""
         self._tell(path, error)
         if not self.is_debug():
-            return Markup(_tag("img", {"src": address(prefix, path), "alt": alt, "class": class_}))  # noqa: S704
+            return _tag("img", {"src": address(prefix, path), "alt": alt, "class": class_})
         text = _clean(f"picture {path!r}: {error}")
         tag = _tag("span", {"class": class_, "style": "outline:3px solid red;color:red;background:white"})
         return Markup(f"{tag}{escape(text)}</span>")  # noqa: S704
@@ -330,12 +332,15 @@ class Pictures:
             _log.warning("a page has a picture %r that can't be shown: %s", path, error)
 
 
-def _has(stamp: Stamp, file: str) -> bool:
-    """Whether *file* has *stamp*. The path as text: a Path costs twice as much as the stat itself."""
+def _is_unchanged(files: Sequence[tuple[str, Stamp]]) -> bool:
+    """Whether all *files* have their stamps. Paths as text: a Path costs twice as much as the stat itself."""
     try:
-        return Stamp.of(os.stat(file)) == stamp  # noqa: PTH116
+        for file, stamp in files:
+            if Stamp.of(os.stat(file)) != stamp:  # noqa: PTH116
+                return False
     except OSError:
         return False
+    return True
 
 
 def _choose(name: str, value: str, allowed: Sequence[str]) -> str:
@@ -362,7 +367,7 @@ def _clean(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _UNFIT.sub("\ufffd", text)
 
 
-def _tag(name: str, attributes: Mapping[str, Any]) -> str:
+def _tag(name: str, attributes: Mapping[str, Any]) -> Markup:
     """An HTML tag; an attribute that is None or False is left out, one that is True has no value."""
     words = [name]
     for key, value in attributes.items():
@@ -370,7 +375,7 @@ def _tag(name: str, attributes: Mapping[str, Any]) -> str:
             words.append(key)
         elif value is not None and value is not False:
             words.append(f'{key}="{escape(_clean(plain(value)))}"')
-    return f"<{' '.join(words)}>"
+    return Markup(f"<{' '.join(words)}>")  # noqa: S704  # values are escaped, names are known or checked
 
 
 def _extra(attrs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -407,7 +412,7 @@ def _crop(
     formats: Sequence[str],
     sizes: str | None,
     is_lazy: bool,
-) -> list[str]:
+) -> list[Markup]:
     """The ``<source>`` lines of one *crop*: also in its last format, else a browser without the others
     would show the picture that is cut for another screen."""
     if not crop.get("media"):
@@ -420,7 +425,7 @@ def _crop(
     return [_source_tag(offer, encoding, shown, crop["media"]) for encoding in encodings]
 
 
-def _source_tag(offer: Offer, encoding: str, sizes: str, media: str | None = None) -> str:
+def _source_tag(offer: Offer, encoding: str, sizes: str, media: str | None = None) -> Markup:
     candidates = offer.candidates[encoding]
     is_several = len(candidates) > 1
     attributes = {
@@ -452,11 +457,12 @@ def _media_type(encoding: str) -> str | None:
     return ENCODINGS[encoding].media_type if encoding in ENCODINGS else None
 
 
-def _inside_picture(tags: Sequence[str]) -> str:
+def _picture(tags: Sequence[Markup]) -> Markup:
     """*tags* in a ``<picture>``, where that is needed."""
     if len(tags) == 1:
         return tags[0]
-    return "<picture>\n" + "".join(f"  {tag}\n" for tag in tags) + "</picture>"
+    inside = "".join(f"  {tag}\n" for tag in tags)
+    return Markup(f"<picture>\n{inside}</picture>")  # noqa: S704  # tags are escaped
 
 
 def _style(source: Source, recipe: Recipe) -> str | None:
