@@ -187,6 +187,7 @@ class _Writer:
         self._is_writing = threading.Lock()
 
     def start(self) -> None:
+        """Begin to write, in this process: a thread does it, and what waits at the end is written too."""
         # atexit is not enough: a worker of granian is a process of multiprocessing, which passes by it. This
         # is called in both kinds, and not in a fork of this process.
         Finalize(None, self.flush, exitpriority=0)

@@ -69,6 +69,7 @@ class Variable:
 
 
 def plain(value: object) -> object:
+    """*value*, or what TOML reads in it where it is a variable's."""
     return value.value() if isinstance(value, Variable) else value
 
 
@@ -89,6 +90,7 @@ def text_or_none(value: object) -> str | None:
 
 
 def text(value: object) -> str:
+    """Text that is UTF-8."""
     found = text_or_none(value)
     if found is None:
         raise ValueError(f"{shown(plain(value))} is not text; write text in quotes, as UTF-8")
@@ -108,10 +110,13 @@ def matching(pattern: str, what: str) -> Reader[str]:
 
 
 def or_empty(read: Reader[str]) -> Reader[str]:
+    """What *read* takes, or nothing."""
     return lambda value: "" if text_or_none(value) == "" else read(value)
 
 
 def one_of(*words: str) -> Reader[str]:
+    """One of *words*, in this case."""
+
     def read(value: object) -> str:
         found = text_or_none(value)
         if found not in words:
@@ -140,6 +145,7 @@ def header_value(value: object) -> str:
 
 
 def flag(value: object) -> bool:
+    """True or false."""
     found = plain(value)
     if not isinstance(found, bool):
         raise ValueError(f"{shown(found)} is not true or false")
@@ -147,6 +153,7 @@ def flag(value: object) -> bool:
 
 
 def within(number: int, low: int, high: int) -> int:
+    """*number*, which is to lie from *low* to *high*. Raises ValueError."""
     if number < low:
         raise ValueError(f"{number} is below the limit of {low}")
     if number > high:
@@ -155,6 +162,8 @@ def within(number: int, low: int, high: int) -> int:
 
 
 def whole(low: int, high: int) -> Reader[int]:
+    """A whole number from *low* to *high*."""
+
     def read(value: object) -> int:
         found = plain(value)
         if not isinstance(found, int) or isinstance(found, bool):
@@ -179,6 +188,7 @@ def parse_bytes(text: str | int) -> int:
 
 
 def size(low: int) -> Reader[int]:
+    """A number of bytes, *low* or more, as ``parse_bytes`` takes it."""
     return lambda value: within(parse_bytes(cast(str | int, plain(value))), low, MAX_BYTES)
 
 
@@ -194,6 +204,8 @@ def log_file(value: object) -> str:
 
 
 def several(read: Reader[T], at_least: int = 0) -> Reader[tuple[T, ...]]:
+    """A list of *at_least* values, each of which *read* takes."""
+
     def read_all(value: object) -> tuple[T, ...]:
         found = plain(value)
         if not isinstance(found, list | tuple):
@@ -220,6 +232,7 @@ def prefix(value: object) -> str:
 
 
 def prefixes(value: object) -> tuple[str, ...]:
+    """One prefix or more, none of them twice."""
     found = several(prefix, at_least=1)(value)
     for each in found:
         if found.count(each) > 1:
@@ -234,6 +247,7 @@ def base_url(value: object) -> str:
 
 
 def proxy(value: object) -> str:
+    """An IP address or network, or ``*`` for all."""
     found = text(value)
     try:
         if found != "*":
@@ -283,6 +297,7 @@ def parameter(value: object) -> str:
 
 
 def label(name: object) -> str:
+    """*name* as a part of a key in an error: short, and on one line."""
     return str(name) if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(name)) else shown(name)
 
 
@@ -297,6 +312,7 @@ def at(name: object, read: Reader[T], value: object) -> T:
 
 
 def entries(value: object) -> Mapping[object, object]:
+    """The entries of a table."""
     found = plain(value)
     if not isinstance(found, Mapping):  # the value stays unsaid: it may be a secret
         raise ValueError("this is not a table; write { key = value } or a [section]")
@@ -341,6 +357,7 @@ def setting(default: object, read: Reader[T], is_secret: bool = False) -> T:
 
 
 def masked_repr(self: Signing | Admin) -> str:
+    """A repr without what is secret: it may end up in a log."""
     shown_fields = ", ".join(f"{name}={value!r}" for name, value in as_data(self, secrets=False).items())
     return f"{type(self).__name__}({shown_fields})"
 
@@ -361,6 +378,8 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Server:
+    """``[server]``: where the stand-alone server listens, and whom it believes."""
+
     host: str = setting("127.0.0.1", matching("[!-~]+", "a host name or IP address"))
     port: int = setting(8080, whole(0, 65_535))
     threads: int = setting(64, whole(1, 10_000))
@@ -372,6 +391,8 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Http:
+    """``[http]``: addresses and headers."""
+
     prefixes: tuple[str, ...] = setting(["/picture", "/images"], prefixes)
     originals: bool = setting(True, flag)
     max_age_s: int = setting(3600, whole(0, MAX_AGE_S))
@@ -398,6 +419,8 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """``[limits]``: what may be asked for, in pixels, bytes and numbers."""
+
     sizes: str = setting("any", one_of("any", "ladder", "presets", "signed"))
     ladder: tuple[int, ...] = setting([160, 240, 320, 480, 640, 800, 960, 1280, 1600, 1920, 2560], steps)
     max_pixels: int = setting(50_000_000, whole(1, 10**12))
@@ -408,6 +431,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
+    """``[cache]``: where bodies are kept, and how many bytes of them."""
+
     mode: str = setting("disk", one_of("disk", "memory"))
     max_bytes: int = setting("10 GB", size(1))
     min_free: int = setting("500 MB", size(0))
@@ -417,6 +442,8 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Render:
+    """``[render]``: the processes that render; *queue* is how many renders may wait."""
+
     processes: int = setting(0, whole(-1, 256))
     queue: int = setting(32, whole(0, 100_000))
     timeout_s: int = setting(30, whole(1, 3600))
@@ -425,29 +452,39 @@ class Render:
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
+    """``[encodings.jpeg]``: the quality where none is asked for."""
+
     quality: int = setting(80, whole(1, 100))
 
 
 @dataclass(frozen=True, slots=True)
 class Webp:
+    """``[encodings.webp]``: *method* 0 is the fastest, 6 makes the smallest files."""
+
     quality: int = setting(80, whole(1, 100))
     method: int = setting(2, whole(0, 6))
 
 
 @dataclass(frozen=True, slots=True)
 class Avif:
+    """``[encodings.avif]``: *speed* 10 is the fastest, 0 makes the smallest files."""
+
     quality: int = setting(65, whole(1, 100))
     speed: int = setting(8, whole(0, 10))
 
 
 @dataclass(frozen=True, slots=True)
 class Jxl:
+    """``[encodings.jxl]``: *effort* 1 is the fastest, 9 makes the smallest files."""
+
     quality: int = setting(79, whole(1, 100))
     effort: int = setting(3, whole(1, 9))
 
 
 @dataclass(frozen=True, slots=True)
 class Encodings:
+    """``[encodings]``: the encoders' settings."""
+
     jpeg: Jpeg = setting({}, section(Jpeg))
     webp: Webp = setting({}, section(Webp))
     avif: Avif = setting({}, section(Avif))
@@ -464,6 +501,8 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
+    """``[admin]``: who may purge over HTTP, and who is told of a purge."""
+
     token: str = setting("", or_empty(secret), is_secret=True)
     purge_url: str = setting("", or_empty(address))
     purge_headers: Mapping[str, str] = setting({}, table(*HEADER, header_value), is_secret=True)
@@ -507,6 +546,7 @@ def load(
 
 
 def read_file(file: Path) -> Mapping[str, object]:
+    """The tables of the TOML *file*. Raises ConfigError where it can't be read or is no TOML."""
     try:
         # utf-8-sig: some editors write a byte order mark, which tomllib refuses
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
@@ -618,6 +658,7 @@ def as_data(value: object, secrets: bool) -> Any:
 
 
 def masked(value: str | Mapping[str, str]) -> object:
+    """``***`` for a secret, also within a table; empty for none."""
     if isinstance(value, Mapping):
         return {name: masked(item) for name, item in value.items()}
     return "***" if value else ""

@@ -89,6 +89,7 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 def check_unchanged(file: Source, stamp: Stamp) -> None:
+    """Raise SourceChanged unless *file* has *stamp*."""
     if Stamp.of(os.fstat(file.fileno())) != stamp:
         raise SourceChanged("the source changed while it was read")
 
@@ -213,6 +214,7 @@ def _is_bitmap(head: bytes) -> bool:
 
 
 def is_icon(file: Source) -> bool:
+    """Whether *file* is an ICO, by its first bytes."""
     return file.head.startswith(b"\0\0\1\0")
 
 
@@ -240,6 +242,8 @@ def icon_size(file: Source) -> _Size:
 
 
 def open_within_budget(job: Job, file: Source) -> Image.Image:
+    """The picture in *file*, not decoded yet. Raises TooLarge where one frame has more than *job* allows in
+    pixels, and Undecodable."""
     with decoding(file, job):
         if is_icon(file):  # its masks are decoded with the header
             _check_budget(icon_size(file), job.max_pixels)
