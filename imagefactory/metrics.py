@@ -6,8 +6,8 @@ bytes, and labels have few values: encodings, results, statuses, phases; never a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import MissingExtra
 from .readings import Reading
@@ -39,6 +39,15 @@ _PLAIN = {
 }
 
 
+class _Family(NamedTuple):
+    """A counter or gauge: its name without the prefix, its help, and (values of its labels, value) pairs."""
+
+    name: str
+    text: str
+    samples: Sequence[tuple[Sequence[str], float]]
+    labels: Sequence[str] = ()
+
+
 def exposition(reading: Reading) -> bytes:
     """The metrics of *reading*, in the text format 0.0.4. Raises MissingExtra without prometheus_client."""
     try:
@@ -51,81 +60,75 @@ def exposition(reading: Reading) -> bytes:
     except ImportError as error:
         raise MissingExtra("metrics") from error
 
-    def counter(name: str, text: str, labels: Iterable[str] = ()) -> CounterMetricFamily:
-        return CounterMetricFamily(f"imagefactory_{name}", text, labels=list(labels))
-
-    def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"imagefactory_{name}", text, value=value)
-
-    def families() -> Iterable[Metric]:
-        build = GaugeMetricFamily("imagefactory_build_info", "The version; always 1.", labels=["version"])
-        build.add_metric([__version__], 1)
-        yield build
-        yield from counts()
-        histogram = HistogramMetricFamily(
-            "imagefactory_render_seconds",
-            "Time of renders by phase; the phase wait is the queue, and each render has one.",
-            labels=["phase", "encoding"],
-        )
-        for (phase, encoding), values in sorted(_histograms(reading.counters).items()):
-            histogram.add_metric([phase, encoding], *_cumulated(values))
-        yield histogram
-        gauges = reading.gauges
-        yield gauge("renders_waiting", "Renders that wait for their turn.", gauges.get("renders_waiting", 0))
-        yield gauge("renders_running", "Renders under way.", gauges.get("renders_running", 0))
-        yield gauge("processes", "Server processes that use the cache.", reading.processes)
-        yield gauge("cache_variants", "Variants in the cache.", reading.variants)
-        yield gauge("cache_bytes", "Bytes of the variants in the cache.", reading.bytes)
-        yield gauge("cache_max_bytes", "The budget of the config.", reading.max_bytes)
-        yield gauge("cache_capacity_bytes", "The budget, or less where the disk is full.", reading.capacity)
-        if reading.free is not None:
-            yield gauge("disk_free_bytes", "Bytes that the disk of the cache has left.", reading.free)
-        yield gauge("memo_bytes", "Bytes of answers kept in memory.", gauges.get("memo_bytes", 0))
-        yield gauge("memo_entries", "Answers kept in memory.", gauges.get("memo_entries", 0))
-        trouble = GaugeMetricFamily(
-            "imagefactory_trouble", "1 while this part of the cache fails.", labels=["part"]
-        )
-        for part in _PARTS:
-            trouble.add_metric([part], part in reading.troubles)
-        yield trouble
-        yield gauge(
-            "index_readable", "0: the index can't be read, and these are old counts.", reading.is_fresh
-        )
-
-    def counts() -> Iterable[Metric]:
-        requests = counter(
-            "requests",
-            "Answers by result: hit, coalesced, miss, bypass, original, explain, options, purge or error.",
-            ["result", "encoding", "status"],
-        )
-        for words, count in _named(reading.counters, "requests", 4):
-            requests.add_metric([words[1], words[2] if words[2] != "-" else "", words[3]], count)
-        yield requests
-        sums = answered(reading.counters)
-        for name, text, value in (
-            ("cache_hits", "Variants handed out without a render: hit and coalesced.", sums.hits),
-            ("cache_misses", "Variants that were rendered for their visitor: miss and bypass.", sums.misses),
-        ):
-            family = counter(name, text)
-            family.add_metric([], value)
-            yield family
-        for word, (name, text) in _BY_ENCODING.items():
-            family = counter(name, text, ["encoding"])
-            for words, count in _named(reading.counters, word, 2):
-                family.add_metric([words[1]], count)
-            yield family
-        for counted, (name, text) in _PLAIN.items():
-            family = counter(name, text)
-            family.add_metric([], reading.counters.get(counted, 0))
-            yield family
+    def filled(
+        kind: type[CounterMetricFamily | GaugeMetricFamily], families: Iterable[_Family]
+    ) -> Iterator[Metric]:
+        for family in families:
+            metric = kind(f"imagefactory_{family.name}", family.text, labels=family.labels)
+            for labels, value in family.samples:
+                metric.add_metric(labels, value)
+            yield metric
 
     class Collector:
-        def collect(self) -> Iterable[Metric]:
-            return families()
+        def collect(self) -> Iterator[Metric]:
+            build = _Family("build_info", "The version; always 1.", [([__version__], 1)], ["version"])
+            yield from filled(GaugeMetricFamily, [build])
+            yield from filled(CounterMetricFamily, _counters(reading))
+            histogram = HistogramMetricFamily(
+                "imagefactory_render_seconds",
+                "Time of renders by phase; the phase wait is the queue, and each render has one.",
+                labels=["phase", "encoding"],
+            )
+            for labels, values in sorted(_histograms(reading.counters).items()):
+                histogram.add_metric(labels, *_cumulated(values))
+            yield histogram
+            yield from filled(GaugeMetricFamily, _gauges(reading))
 
     registry = CollectorRegistry()
     registry.register(Collector())
     return generate_latest(registry)
+
+
+def _counters(reading: Reading) -> Iterator[_Family]:
+    requests = _named(reading.counters, "requests", 4)
+    yield _Family(
+        "requests",
+        "Answers by result: hit, coalesced, miss, bypass, original, explain, options, purge or error.",
+        [((words[1], words[2] if words[2] != "-" else "", words[3]), count) for words, count in requests],
+        ["result", "encoding", "status"],
+    )
+    sums = answered(reading.counters)
+    for name, text, count in (
+        ("cache_hits", "Variants handed out without a render: hit and coalesced.", sums.hits),
+        ("cache_misses", "Variants that were rendered for their visitor: miss and bypass.", sums.misses),
+    ):
+        yield _Family(name, text, [((), count)])
+    for word, (name, text) in _BY_ENCODING.items():
+        samples = [(words[1:], count) for words, count in _named(reading.counters, word, 2)]
+        yield _Family(name, text, samples, ["encoding"])
+    for counted, (name, text) in _PLAIN.items():
+        yield _Family(name, text, [((), reading.counters.get(counted, 0))])
+
+
+def _gauges(reading: Reading) -> Iterator[_Family]:
+    def gauge(name: str, text: str, value: float) -> _Family:
+        return _Family(name, text, [((), value)])
+
+    gauges = reading.gauges
+    yield gauge("renders_waiting", "Renders that wait for their turn.", gauges.get("renders_waiting", 0))
+    yield gauge("renders_running", "Renders under way.", gauges.get("renders_running", 0))
+    yield gauge("processes", "Server processes that use the cache.", reading.processes)
+    yield gauge("cache_variants", "Variants in the cache.", reading.variants)
+    yield gauge("cache_bytes", "Bytes of the variants in the cache.", reading.bytes)
+    yield gauge("cache_max_bytes", "The budget of the config.", reading.max_bytes)
+    yield gauge("cache_capacity_bytes", "The budget, or less where the disk is full.", reading.capacity)
+    if reading.free is not None:
+        yield gauge("disk_free_bytes", "Bytes that the disk of the cache has left.", reading.free)
+    yield gauge("memo_bytes", "Bytes of answers kept in memory.", gauges.get("memo_bytes", 0))
+    yield gauge("memo_entries", "Answers kept in memory.", gauges.get("memo_entries", 0))
+    parts = [((part,), float(part in reading.troubles)) for part in _PARTS]
+    yield _Family("trouble", "1 while this part of the cache fails.", parts, ["part"])
+    yield gauge("index_readable", "0: the index can't be read, and these are old counts.", reading.is_fresh)
 
 
 def _named(counters: Mapping[str, float], first: str, length: int) -> list[tuple[list[str], float]]:
