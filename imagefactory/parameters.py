@@ -95,15 +95,19 @@ def _micro(name: str, text: str) -> int:
     return int(match[1]) * _MICRO + int((match[2] or "").ljust(6, "0"))
 
 
+def _check_range(name: str, shown: str, value: float, low: float, high: float) -> None:
+    if value < low:
+        raise BadParameter(name, f"{name}={shown} is below the limit of {low:g}")
+    if value > high:
+        raise BadParameter(name, f"{name}={shown} is above the limit of {high:g}")
+
+
 def _number(low: float, high: float, may_be_zero: bool = False) -> Callable[[str, str], float]:
     def read(name: str, text: str) -> float:
         value = _micro(name, text) / _MICRO
         if value == 0 and may_be_zero:
             return 0.0
-        if value < low:
-            raise BadParameter(name, f"{name}={text} is below the limit of {low:g}")
-        if value > high:
-            raise BadParameter(name, f"{name}={text} is above the limit of {high:g}")
+        _check_range(name, text, value, low, high)
         return value
 
     return read
@@ -150,10 +154,7 @@ def _whole(low: int, high: int) -> Callable[[str, str], int]:
         if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) is None:
             raise BadParameter(name, f"{name}={_show(text)} is not a whole number from {low} to {high}")
         value = int(text)
-        if value < low:
-            raise BadParameter(name, f"{name}={value} is below the limit of {low}")
-        if value > high:
-            raise BadParameter(name, f"{name}={value} is above the limit of {high}")
+        _check_range(name, str(value), value, low, high)
         return value
 
     return read
