@@ -193,7 +193,8 @@ class Candidates:
     def _policy(self, steps: Sequence[Query], encodings: Sequence[str]) -> Policy | None:
         """What one signature for all *steps* and *encodings* allows, None where they need one each."""
         is_several = len({step.get("scaley") for step in steps}) > 1
-        if is_several or not steps[0] or not all(encodings) or "auto" in encodings:
+        # A policy knows encodings as they are written in the table: not auto, nor none, nor WEBP.
+        if is_several or not steps[0] or not {*encodings} <= {*ENCODINGS, *ALIASES}:
             return None
         widths = [int(step["scalex"]) for step in steps]
         is_ladder = {*widths[:-1]} <= {*self.generator.config.limits.ladder}

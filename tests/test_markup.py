@@ -544,7 +544,7 @@ def test_signed_urls_of_a_page_are_good_for_their_picture_alone(
     app = Flask("host")
     app.test_client_class = Buffered
     factory = ImageFactory(app, from_mapping(values, tmp_path), renderer=renderer)
-    for arguments in ({}, {"size": "50x50", "fit": "cover", "expires": 600}):
+    for arguments in ({}, {"size": "50x50", "fit": "cover", "expires": 600}, {"encoding": "WEBP"}):
         for node in picture(factory.pictures, **arguments):
             for url in urls(node.get("srcset")).values() if node.get("srcset", "")[-1:] == "w" else ():
                 assert app.test_client().get(url).status_code == 200
