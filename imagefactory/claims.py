@@ -41,6 +41,7 @@ class _File:
         self.inode = os.fstat(self.number).st_ino
 
     def is_at(self, path: str) -> bool:
+        """Whether *path* leads to this file still."""
         try:
             return Path(path).stat().st_ino == self.inode
         except FileNotFoundError:
@@ -59,6 +60,7 @@ class _File:
             return True
 
     def give(self, offset: int) -> None:
+        """Let go of the byte at *offset*."""
         with self.lock:
             self.held.discard(offset)
             fcntl.lockf(self.number, fcntl.LOCK_UN, 1, offset)

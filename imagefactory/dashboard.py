@@ -98,6 +98,7 @@ class _Dashboard:
         self._jinja.filters |= {"size": size_text, "ratio": ratio_text, "moment": _moment}
 
     def blueprint(self) -> Blueprint:
+        """The pages below ``/-/``, each for who has the token."""
         found = Blueprint(_NAME, __name__, url_prefix="/-")
         for rule, page, methods in (
             ("/", self._front, ["GET"]),

@@ -178,10 +178,7 @@ class Pictures:
             shown = _sizes(sizes, offer, query, is_lazy)
             lines += [_source_tag(offer, encoding, shown) for encoding in encodings[:-1]]
             image = {
-                "loading": "lazy" if is_lazy else "eager",  # first: some browsers begin to load at src
-                "decoding": "async",
-                "fetchpriority": "high" if priority else None,
-                **_fallback(offer, encodings[-1], shown),
+                **_image(offer, encodings[-1], shown, is_lazy, priority),
                 "alt": alt,
                 "data-imagefactory": len(offer.candidates[encodings[-1]]) > 1,
                 "class": class_,
@@ -439,12 +436,16 @@ def _source_tag(offer: Offer, encoding: str, sizes: str, media: str | None = Non
     return _tag("source", attributes)
 
 
-def _fallback(offer: Offer, encoding: str, sizes: str) -> dict[str, Any]:
-    """What an ``<img>`` shows; who reads no srcset gets a candidate from the middle."""
+def _image(offer: Offer, encoding: str, sizes: str, is_lazy: bool, is_first: bool) -> dict[str, Any]:
+    """The attributes of an ``<img>`` that say what is loaded, and when; who reads no srcset gets a candidate
+    from the middle."""
     candidates = offer.candidates[encoding]
     is_several = len(candidates) > 1
     enough = min(offer.width or _LARGEST_SRC, _LARGEST_SRC)
     return {
+        "loading": "lazy" if is_lazy else "eager",  # before src: some browsers begin to load there
+        "decoding": "async",
+        "fetchpriority": "high" if is_first else None,
         "sizes": sizes if is_several else None,
         "srcset": _srcset(candidates) if is_several else None,
         "src": next((each for each in candidates if each.width >= enough), candidates[-1]).url,
