@@ -80,6 +80,26 @@ def site(tmp_path: Path, pictures: Path, renderer: Counting) -> Callable[..., Fl
     return host
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"encoding": "webp", "quality": 50},
+        {"encoding": "auto", "gravity": "north"},
+        {"size": "100x50", "fit": "cover", "fp": (0.1, 0.2)},
+        {"scalex": 90, "trim": 5, "background": "teal"},
+        {"preset": "double", "rotate": 90},
+    ],
+)
+def test_a_url_in_a_srcset_is_what_url_gives(make: Make, arguments: dict[str, Any]) -> None:
+    """Same order, quoting and version, though what the URLs have in common is made once."""
+    pages = make(presets={"double": {"scalex": 80, "dpr": 2, "encoding": "png"}})
+    for url in urls(pages.srcset(TOM, **arguments)).values():
+        query = dict(parse_qsl(urlsplit(url).query))
+        del query["v"]
+        assert pages.url(TOM, **query) == url
+
+
 def test_the_five_lines_of_the_readme(
     tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
