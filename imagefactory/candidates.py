@@ -122,8 +122,8 @@ class Candidates:
             replace(first, width=int(step["scalex"]), height=int(step.get("scaley", 0))) if step else first
             for step in steps
         ]
-        start = address(self.prefix, source.path)
-        starts = [f"{start}?{_front(step)}" for step in steps]
+        base = address(self.prefix, source.path)
+        starts = [f"{base}?{_front(step)}" for step in steps]
         policy = self._policy(steps, encodings)
         shared = None if policy is None else self._sign(source.path, {**steps[0], **fixed}, policy)
         candidates = {}

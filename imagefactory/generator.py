@@ -49,7 +49,7 @@ from .sources import Sources
 from .store import Body, Store, open_store
 from .tally import Tally
 from .troubles import Troubles
-from .variants import Key, Source, Variant
+from .variants import Key, Source, Variant, version
 
 __all__ = ["Answer", "Generator"]
 
@@ -352,11 +352,11 @@ class Generator:
         if recipe.quality is None and quality is not None:
             recipe = replace(recipe, quality=quality)
         key = Key(source.digest, recipe.text(), name)
-        version = ""
-        if request.version:
-            is_auto = request.encoding == "auto"  # then it is the same for every visitor
-            version = self.version(source, request.recipe, "auto")[0] if is_auto else key.version()
-        return Wanted(key, recipe, version)
+        if not request.version:
+            return Wanted(key, recipe, "")
+        if request.encoding == "auto":  # the same for every visitor
+            return Wanted(key, recipe, self.version(source, request.recipe, "auto")[0])
+        return Wanted(key, recipe, key.version())
 
     def version(self, source: Source, recipe: Recipe, encoding: str) -> tuple[str, tuple[int, int]]:
         """The ``v`` of the URLs that ask for *recipe* of *source* in *encoding* (as in a ``Request``), and
@@ -365,7 +365,7 @@ class Generator:
         own = default_encoding(header)
         recipe, quality = self._clamped(recipe, header, encoding if encoding in ENCODINGS else own)
         # No recipe with the quality in it: a page asks for thousands, and a copy takes 4 us.
-        return Key(source.digest, recipe.text(quality), encoding or own).version(), recipe.size()
+        return version(source.digest, recipe.text(quality), encoding or own), recipe.size()
 
     def _clamped(self, recipe: Recipe, header: Header, encoding: str) -> tuple[Recipe, int | None]:
         """*recipe* as it is for *encoding*, on the ladder and clamped; and the quality if it says none."""

@@ -29,7 +29,7 @@ def clamp(recipe: Recipe, header: Header, encoding: Encoding, max_side: int) -> 
     recipe = _frame(recipe, header, min(max_side, encoding.max_side))
     quality = recipe.quality if encoding.has_quality else None
     anim = recipe.anim or not (encoding.has_animation and header.frames > 1)
-    background = _visible_background(recipe, header, encoding)
+    background = recipe.background and _visible_background(recipe, header, encoding)
     if (quality, anim, background) == (recipe.quality, recipe.anim, recipe.background):
         return recipe
     return replace(recipe, quality=quality, anim=anim, background=background)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from .colours import CSS_COLOURS
 from .errors import BadParameter, ConfigError, nearest
@@ -350,9 +350,9 @@ def in_order(query: Mapping[str, str]) -> dict[str, str]:
 
 
 def query_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """*pairs* as they stand in a URL. Halves of characters, as names of files have them, become question
-    marks."""
-    return urlencode([*pairs], quote_via=quote, safe="", errors="replace")
+    """*pairs* with canonical names as they stand in a URL. Halves of characters, as names of files have them,
+    become question marks."""
+    return "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in pairs)
 
 
 def address(prefix: str, path: str, pairs: Iterable[tuple[str, str]] = ()) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .formats import Header
 from .jobs import Stamp
 
-__all__ = ["Key", "Source", "Variant", "placeholder_in"]
+__all__ = ["Key", "Source", "Variant", "placeholder_in", "version"]
 
 _PLACEHOLDER = re.compile("data:image/webp;base64,[A-Za-z0-9+/=]{1,1000}")
 
@@ -52,9 +52,14 @@ class Key:
         return f"{self.digest} {self.recipe} {self.encoding}"
 
     def version(self) -> str:
-        """The value of ``v`` for a URL that names all of this: changes when the pixels may."""
-        lines = f"{self.digest}\n{self.recipe}\n{self.encoding}"
-        return hashlib.sha256(lines.encode()).hexdigest()[:12]
+        """The value of ``v`` for a URL that names all of this."""
+        return version(self.digest, self.recipe, self.encoding)
+
+
+def version(digest: str, recipe: str, encoding: str) -> str:
+    """The value of ``v`` for a URL: changes when the pixels may. *encoding* is ``auto`` where the URL leaves
+    it to the visitor."""
+    return hashlib.sha256(f"{digest}\n{recipe}\n{encoding}".encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
