@@ -421,6 +421,7 @@ class Render:
     queue: int = setting(32, whole(0, 100_000))
     timeout_s: int = setting(30, whole(1, 3600))
     memory_bytes: int = setting("4 GB", size(0))
+    share_decodes: bool = setting(False, flag)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import BinaryIO
 
 from .access import Access
 from .config import Config
-from .crowd import Flights, Gate, Recent
+from .crowd import Flights, Gate, Recent, Siblings
 from .errors import (
     Full,
     NotFound,
@@ -122,6 +123,7 @@ class Generator:
         self._readings: Flights[tuple[Source, bool]] = Flights()
         self._probings: Flights[Source] = Flights()
         self._makings: Flights[Answer] = Flights()
+        self._siblings: Siblings[Recipe] = Siblings()
         self._gate = Gate(
             slots(config.render),
             config.render.queue,
@@ -494,6 +496,7 @@ class Generator:
             {name: value for name, value in settings.items() if name != "quality"},
             wants_placeholder=not source.placeholder,
             may_transcode=wanted.recipe.quality == settings.get("quality"),
+            siblings=self._siblings.of(source.digest),
         )
 
     def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:
@@ -503,7 +506,10 @@ class Generator:
         """
         began = time.perf_counter()
         try:
-            with self._gate.render(self.config.render.timeout_s, source.digest):
+            with (
+                self._with_siblings(source, wanted),
+                self._gate.render(self.config.render.timeout_s, source.digest),
+            ):
                 waited_s = time.perf_counter() - began
                 rendered = self._renderer.render(self._job(source, wanted, target))
                 rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
@@ -527,6 +533,12 @@ class Generator:
         if source.is_racy and self._has_changed(source):
             raise SourceChanged
         return rendered
+
+    def _with_siblings(self, source: Source, wanted: Wanted) -> AbstractContextManager[None]:
+        """While it lasts, others who have *source* decoded see that it is wanted in this size too."""
+        if not self.config.render.share_decodes:
+            return nullcontext()
+        return self._siblings.join(source.digest, replace(wanted.recipe, quality=None))
 
     def _remember(self, cause: str, error: RequestError) -> None:
         if error.lasts_s:
