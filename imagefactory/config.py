@@ -394,6 +394,9 @@ class Http:
     private: tuple[str, ...] = setting([], several(glob))
     explain: bool = setting(False, flag)
     base_url: str = setting("", or_empty(base_url))
+    client_hints: bool = setting(False, flag)
+    save_data: bool = setting(False, flag)
+    save_data_quality: int = setting(50, whole(1, 100))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -40,6 +40,7 @@ from .errors import (
 )
 from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding
 from .geometry import clamp, snap, turned
+from .hints import Hints, read_hints
 from .jobs import Job, Rendered, Renderer, Stamp
 from .keeper import Keeper
 from .negotiation import negotiate
@@ -133,6 +134,9 @@ class Generator:
         # one does not have it decoded, or hashed, again and again.
         self._failures: Recent[RequestError] = Recent(RequestError.lasts_s)
         self._strangers: Recent[Source] = Recent(RequestError.lasts_s)
+        self._silent = read_hints(
+            {}, config.http, config.limits.ladder
+        )  # a browser that says nothing of itself
         self._settings: dict[str, dict[str, int]] = asdict(config.encodings)
         self._epoch = 0
         self._process = 0
@@ -212,26 +216,32 @@ class Generator:
             data = file.read()
         return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
 
-    def request(self, pairs: Iterable[tuple[str, str]]) -> Request:
-        """The request that the (name, value) *pairs* of a query make here. Raises BadParameter."""
-        return parse_request(
-            pairs,
-            self.presets,
+    def request(self, pairs: Sequence[tuple[str, str]], hints: Hints | None = None) -> Request:
+        """The request that the (name, value) *pairs* of a query make here, from a browser that gives these
+        *hints*. Raises BadParameter."""
+        read = partial(
+            parse_request,
+            presets=self.presets,
             strict=self.config.http.strict,
             presets_only=self.config.limits.sizes == "presets",
             salt=self._salt,
         )
+        if hints is None or hints == self._silent:
+            return read(pairs, hints=self._silent)
+        return replace(read(pairs, hints=hints), basis=read(pairs, hints=self._silent).recipe)
 
     def authors_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
         """As ``request``, for who writes the pages: what is unknown is a mistake, and no signature is needed
         yet. Raises BadParameter."""
         presets_only = self.config.limits.sizes == "presets"
-        return parse_request(pairs, self.presets, strict=True, presets_only=presets_only, salt=self._salt)
+        return parse_request(
+            pairs, self.presets, strict=True, presets_only=presets_only, salt=self._salt, hints=self._silent
+        )
 
     def operators_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
         """As ``request``, for who runs this server: ``[limits] sizes`` keeps nobody from asking. Raises
         BadParameter."""
-        return parse_request(pairs, self.presets, salt=self._salt)
+        return parse_request(pairs, self.presets, salt=self._salt, hints=self._silent)
 
     def health(self) -> dict[str, object]:
         """Whether pictures can be read and rendered, and what is wrong with the cache, by part."""
@@ -360,24 +370,27 @@ class Generator:
             raise NotFound
         own = default_encoding(header)
         name = negotiate(accept, own) if request.encoding == "auto" else request.encoding or own
-        limits, recipe = self.config.limits, request.recipe
-        if limits.sizes == "ladder":
-            recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
-        final = self._final(recipe, header, name)
+        final = self._final(request.recipe, header, name, request.is_saving)
         key = Key(source.digest, final.text(), name)
         version = ""
         if request.version:
-            if request.encoding == "auto":  # the same for every visitor, whatever his browser takes
-                version = key.version("auto", self._final(recipe, header, own).text())
-            else:
-                version = key.version()
+            # The same for every visitor, whatever his browser takes and says of itself.
+            basis, is_auto = request.basis or request.recipe, request.encoding == "auto"
+            recipe = self._final(basis, header, own if is_auto else name)
+            version = key.version("auto" if is_auto else None, recipe.text())
         return Wanted(key, final, version)
 
-    def _final(self, recipe: Recipe, header: Header, encoding: str) -> Recipe:
-        """*recipe* as it is in the key for *encoding*: the default quality written out, clamped."""
+    def _final(self, recipe: Recipe, header: Header, encoding: str, is_saving: bool = False) -> Recipe:
+        """*recipe* as it is in the key for *encoding*: snapped, its default quality written out, clamped."""
+        limits = self.config.limits
+        if limits.sizes == "ladder":
+            recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
         if recipe.quality is None:
-            recipe = replace(recipe, quality=self._settings.get(encoding, {}).get("quality"))
-        return clamp(recipe, header, ENCODINGS[encoding], self.config.limits.max_side)
+            quality = self._settings.get(encoding, {}).get("quality")
+            if is_saving and quality is not None:
+                quality = min(quality, self.config.http.save_data_quality)
+            recipe = replace(recipe, quality=quality)
+        return clamp(recipe, header, ENCODINGS[encoding], limits.max_side)
 
     def find(self, source: Source, wanted: Wanted) -> Answer | None:
         """The variant if it has a row; whether its object is sound shows when it is opened."""

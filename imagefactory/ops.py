@@ -28,6 +28,7 @@ from .errors import (
     nearest,
 )
 from .generator import Generator
+from .hints import NO_LEEWAY
 from .responses import Reply, error_reply, json_reply, options_reply
 from .units import parse_seconds
 from .upkeep.purge import Selection, purge
@@ -69,7 +70,7 @@ def purge_picture(generator: Generator, environ: Mapping[str, object], path: str
 def _purge(generator: Generator) -> Reply:
     """The reply to a request to ``/-/purge``."""
     if request.method == "OPTIONS":
-        return options_reply(False, _HTTP, _METHODS)
+        return options_reply(NO_LEEWAY, _HTTP, _METHODS)
     if request.method != "POST":
         raise MethodNotAllowed(request.method, _METHODS)
     authorize(request.environ, generator.config.admin.token)
@@ -132,7 +133,7 @@ def _answered(answer: Callable[[], Reply]) -> Response:
     try:
         reply = answer()
     except RequestError as error:
-        reply = error_reply(error, False, _HTTP)
+        reply = error_reply(error, NO_LEEWAY, _HTTP)
     response = Response(b"" if request.method == "HEAD" else reply.text, reply.status)
     response.automatically_set_content_length = False
     response.headers.clear()
