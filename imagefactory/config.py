@@ -415,6 +415,9 @@ class Http:
     private: tuple[str, ...] = setting([], several(glob))
     explain: bool = setting(False, flag)
     base_url: str = setting("", or_empty(base_url))
+    client_hints: bool = setting(False, flag)
+    save_data: bool = setting(False, flag)
+    save_data_quality: int = setting(50, whole(1, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,6 +451,7 @@ class Render:
     queue: int = setting(32, whole(0, 100_000))
     timeout_s: int = setting(30, whole(1, 3600))
     memory_bytes: int = setting("4 GB", size(0))
+    share_decodes: bool = setting(False, flag)
 
 
 @dataclass(frozen=True, slots=True)

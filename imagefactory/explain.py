@@ -5,11 +5,12 @@ Called by the view. It takes the same steps as a picture's answer, and stops bef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from .errors import RequestError, TooLarge
 from .generator import Generator
+from .hints import NO_LEEWAY, read_hints
 from .parameters import NAMES, OURS, address, in_order
 
 __all__ = ["NAME", "explain"]
@@ -18,14 +19,15 @@ NAME = "explain"
 
 
 def explain(
-    generator: Generator, path: str, pairs: Sequence[tuple[str, str]], accept: str
+    generator: Generator, path: str, pairs: Sequence[tuple[str, str]], environ: Mapping[str, object]
 ) -> dict[str, object]:
-    """What the picture at *path* with *pairs* would be for a browser that sends *accept*.
+    """What the picture at *path* with *pairs* would be for a browser that sends the headers in *environ*.
 
     ``status`` is that of the answer, ``error`` and ``detail`` say why there is no picture; what was found out
     until then is there as well. ``url`` is the canonical one, without a signature. ``cache`` is ``hit``,
-    ``miss``, or ``original``. Sizes in pixels are null where only a render can tell. *pairs* are without
-    ``explain`` itself: it is no part of what was signed.
+    ``miss``, or ``original``. ``hints`` is there where the URL leaves more than the encoding to the browser:
+    its headers, and the steps that became of them. Sizes in pixels are null where only a render can tell.
+    *pairs* are without ``explain`` itself: it is no part of what was signed.
     """
     found: dict[str, object] = {
         "path": path,
@@ -33,20 +35,31 @@ def explain(
         "ignored": sorted(name for name, _ in pairs if name not in NAMES),
     }
     try:
-        _explain(generator, path, pairs, accept, found)
+        _explain(generator, path, pairs, environ, found)
         return {"status": 200, **found}
     except RequestError as error:
         return {"status": error.status, "error": error.code, "detail": str(error), **found}
 
 
 def _explain(
-    generator: Generator, path: str, pairs: Sequence[tuple[str, str]], accept: str, found: dict[str, object]
+    generator: Generator,
+    path: str,
+    pairs: Sequence[tuple[str, str]],
+    environ: Mapping[str, object],
+    found: dict[str, object],
 ) -> None:
     """Put what is found out into *found*. Raises what ends the way to a picture."""
     now_s = generator.now_s()
     grant = generator.access.check(path, pairs, now_s)
     found["expires"], found["private"] = grant.expires_s, grant.is_private
-    request = generator.request(pairs)
+    http, ladder = generator.config.http, generator.config.limits.ladder
+    request = generator.request(pairs, read_hints(environ, http, ladder))
+    leeway = replace(request.leeway.heeded(http), encoding=False)
+    if leeway != NO_LEEWAY:
+        found["hints"] = {
+            "headers": leeway.said(environ),
+            **asdict(read_hints(environ, http, ladder, leeway)),
+        }
     source = generator.source(path)
     if source.header is not None:
         header = source.header
@@ -62,7 +75,9 @@ def _explain(
         answer = generator.answer(path, request)
         found |= {"cache": "original", "type": answer.media_type, "bytes": answer.bytes}
         return
-    wanted = generator.wanted(source, replace(request, version=request.version or "?"), accept)
+    wanted = generator.wanted(
+        source, replace(request, version=request.version or "?"), str(environ.get("HTTP_ACCEPT", ""))
+    )
     width, height = wanted.recipe.size()
     found |= {
         "recipe": wanted.key.recipe,

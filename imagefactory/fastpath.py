@@ -10,15 +10,17 @@ as in the view, and its answers are the same, header by header.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import FileWrapper
 
+from .config import Config
 from .formats import default_encoding
 from .generator import Answer, Generator
+from .hints import NO_LEEWAY, Leeway, read_hints
 from .memo import Memo
 from .negotiation import negotiate
 from .parameters import Request
@@ -36,7 +38,7 @@ _SMALL = 128 * 1024
 # 3,200 and 1 to 5 were measured.
 _ENTRY_BYTES = 3000
 _CHARACTER_BYTES = 5
-# The same for the own encoding of an auto URL: 200 beside the strings that it shares with its entries.
+# The same for what a URL leaves open: 200 beside the strings that it shares with its entries.
 _OWN_BYTES = 500
 _METHODS = ("GET", "HEAD")
 _CONDITIONS = frozenset(
@@ -45,7 +47,28 @@ _CONDITIONS = frozenset(
 )
 _OK = "200 OK"
 
-_Key = tuple[str, str, str]  # PATH_INFO, QUERY_STRING, and the encoding chosen where that is auto
+# PATH_INFO, QUERY_STRING, and what was chosen for the visitor where the URL leaves that open.
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What a URL leaves to its visitor's browser; *own* is the source's own encoding."""
+
+    leeway: Leeway
+    own: str
+
+    def choice(self, environ: Mapping[str, object], config: Config) -> str:
+        """What is chosen for the visitor of this request, in words, of which there are few; never empty."""
+        is_auto = self.leeway.encoding
+        encoding = negotiate(str(environ.get("HTTP_ACCEPT", "")), self.own) if is_auto else "-"
+        if self.leeway == _ENCODING:
+            return encoding
+        hints = read_hints(environ, config.http, config.limits.ladder, self.leeway)
+        return f"{encoding} {hints.width} {hints.dpr} {hints.is_saving}"
+
+
+_ENCODING = Leeway(encoding=True)
 
 
 @dataclass(slots=True)
@@ -73,7 +96,7 @@ class FastPath:
         self.app = app
         self._generator = generator
         self._http = generator.config.http
-        self._memo: Memo[_Key, _Entry | str] = Memo(generator.config.cache.memory_bytes)
+        self._memo: Memo[_Key, _Entry | _Open] = Memo(generator.config.cache.memory_bytes)
         self._tally = generator.tally
         self._tally.feeders.append(self._feed)
         generator.meters.append(self._measure)
@@ -82,8 +105,8 @@ class FastPath:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
         entry = self._memo.get(key)
-        if isinstance(entry, str):  # an auto URL: the source's own encoding
-            key = (key[0], key[1], negotiate(environ.get("HTTP_ACCEPT", ""), entry))
+        if isinstance(entry, _Open):
+            key = (key[0], key[1], entry.choice(environ, self._generator.config))
             entry = self._memo.get(key)
         if not isinstance(entry, _Entry) or environ["REQUEST_METHOD"] not in _METHODS:
             return self.app(environ, start_response)
@@ -132,9 +155,11 @@ class FastPath:
         headers = picture_reply(answer, request, {"REQUEST_METHOD": "GET"}, self._http, now_s).headers
         path = str(self._generator.sources.locate(source.path))
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
-        if request.encoding == "auto" and answer.variant is not None and source.header is not None:
-            self._memo.put(key, default_encoding(source.header), _weight(key, _OWN_BYTES))
-            key = (key[0], key[1], answer.variant.key.encoding)
+        leeway = request.leeway.heeded(self._http)
+        if leeway != NO_LEEWAY and source.header is not None:
+            left = _Open(leeway, default_encoding(source.header))
+            self._memo.put(key, left, _weight(key, _OWN_BYTES))
+            key = (key[0], key[1], left.choice(environ, self._generator.config))
         entry = _Entry(path, *source.stamp, epoch, headers, answer, request, until_s)
         self._memo.put(key, entry, _weight(key))
 

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import BinaryIO
 
 from .access import Access
 from .config import Config
-from .crowd import Flights, Gate, Recent
+from .crowd import Flights, Gate, Recent, Siblings
 from .errors import (
     Full,
     NotFound,
@@ -39,6 +40,7 @@ from .errors import (
 )
 from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding
 from .geometry import clamp, snap, turned
+from .hints import Hints, read_hints
 from .jobs import Job, Rendered, Renderer, Stamp
 from .keeper import Keeper
 from .negotiation import negotiate
@@ -122,6 +124,7 @@ class Generator:
         self._readings: Flights[tuple[Source, bool]] = Flights()
         self._probings: Flights[Source] = Flights()
         self._makings: Flights[Answer] = Flights()
+        self._siblings: Siblings[Recipe] = Siblings()
         self._gate = Gate(
             slots(config.render),
             config.render.queue,
@@ -131,6 +134,9 @@ class Generator:
         # one does not have it decoded, or hashed, again and again.
         self._failures: Recent[RequestError] = Recent(RequestError.lasts_s)
         self._strangers: Recent[Source] = Recent(RequestError.lasts_s)
+        self._silent = read_hints(
+            {}, config.http, config.limits.ladder
+        )  # a browser that says nothing of itself
         self._settings: dict[str, dict[str, int]] = asdict(config.encodings)
         self._epoch = 0
         self._process = 0
@@ -210,21 +216,28 @@ class Generator:
             data = file.read()
         return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
 
-    def request(self, pairs: Iterable[tuple[str, str]], *, strict: bool = False) -> Request:
-        """The request that the (name, value) *pairs* of a query make here. With *strict*, for who writes the
-        pages, what is unknown is a mistake whatever the config says. Raises BadParameter."""
-        return parse_request(
-            pairs,
-            self.presets,
+    def request(
+        self, pairs: Iterable[tuple[str, str]], hints: Hints | None = None, *, strict: bool = False
+    ) -> Request:
+        """The request that the (name, value) *pairs* of a query make here, from a browser that gives these
+        *hints*. With *strict*, for who writes the pages, what is unknown is a mistake whatever the config
+        says. Raises BadParameter."""
+        pairs = list(pairs)
+        read = partial(
+            parse_request,
+            presets=self.presets,
             strict=strict or self.config.http.strict,
             presets_only=self.config.limits.sizes == "presets",
             salt=self._salt,
         )
+        if hints is None or hints == self._silent:
+            return read(pairs, hints=self._silent)
+        return replace(read(pairs, hints=hints), basis=read(pairs, hints=self._silent).recipe)
 
     def operators_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
         """As ``request``, for who runs this server: ``[limits] sizes`` keeps nobody from asking. Raises
         BadParameter."""
-        return parse_request(pairs, self.presets, salt=self._salt)
+        return parse_request(pairs, self.presets, salt=self._salt, hints=self._silent)
 
     def health(self) -> dict[str, object]:
         """Whether pictures can be read and rendered, and what is wrong with the cache, by part."""
@@ -348,15 +361,14 @@ class Generator:
         header = _header(source)
         own = default_encoding(header)
         name = negotiate(accept, own) if request.encoding == "auto" else request.encoding or own
-        recipe, quality = self._clamped(request.recipe, header, name)
+        recipe, quality = self._clamped(request.recipe, header, name, request.is_saving)
         if recipe.quality is None and quality is not None:
             recipe = replace(recipe, quality=quality)
         key = Key(source.digest, recipe.text(), name)
         if not request.version:
             return Wanted(key, recipe, "")
-        if request.encoding == "auto":  # the same for every visitor
-            return Wanted(key, recipe, self.version(source, request.recipe, "auto")[0])
-        return Wanted(key, recipe, key.version())
+        # The same for every visitor, whatever his browser takes and says of itself.
+        return Wanted(key, recipe, self.version(source, request.basis or request.recipe, request.encoding)[0])
 
     def version(self, source: Source, recipe: Recipe, encoding: str) -> tuple[str, tuple[int, int]]:
         """The ``v`` of the URLs that ask for *recipe* of *source* in *encoding* (as in a ``Request``), and
@@ -367,12 +379,16 @@ class Generator:
         # No recipe with the quality in it: a page asks for thousands, and a copy takes 4 us.
         return version(source.digest, recipe.text(quality), encoding or own), recipe.size()
 
-    def _clamped(self, recipe: Recipe, header: Header, encoding: str) -> tuple[Recipe, int | None]:
+    def _clamped(
+        self, recipe: Recipe, header: Header, encoding: str, is_saving: bool = False
+    ) -> tuple[Recipe, int | None]:
         """*recipe* as it is for *encoding*, on the ladder and clamped; and the quality if it says none."""
         limits = self.config.limits
         if limits.sizes == "ladder":
             recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
         quality = self._settings.get(encoding, {}).get("quality")
+        if is_saving and quality is not None:
+            quality = min(quality, self.config.http.save_data_quality)
         return clamp(recipe, header, ENCODINGS[encoding], limits.max_side), quality
 
     def find(self, source: Source, wanted: Wanted) -> Answer | None:
@@ -492,6 +508,7 @@ class Generator:
             {name: value for name, value in settings.items() if name != "quality"},
             wants_placeholder=not source.placeholder,
             may_transcode=wanted.recipe.quality == settings.get("quality"),
+            siblings=self._siblings.of(source.digest),
         )
 
     def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:
@@ -501,7 +518,10 @@ class Generator:
         """
         began = time.perf_counter()
         try:
-            with self._gate.render(self.config.render.timeout_s, source.digest):
+            with (
+                self._with_siblings(source, wanted),
+                self._gate.render(self.config.render.timeout_s, source.digest),
+            ):
                 waited_s = time.perf_counter() - began
                 rendered = self._renderer.render(self._job(source, wanted, target))
                 rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
@@ -525,6 +545,12 @@ class Generator:
         if source.is_racy and self._has_changed(source):
             raise SourceChanged
         return rendered
+
+    def _with_siblings(self, source: Source, wanted: Wanted) -> AbstractContextManager[None]:
+        """While it lasts, others who have *source* decoded see that it is wanted in this size too."""
+        if not self.config.render.share_decodes:
+            return nullcontext()
+        return self._siblings.join(source.digest, replace(wanted.recipe, quality=None))
 
     def _remember(self, cause: str, error: RequestError) -> None:
         if error.lasts_s:

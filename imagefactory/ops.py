@@ -28,6 +28,7 @@ from .errors import (
     nearest,
 )
 from .generator import Generator
+from .hints import NO_LEEWAY
 from .responses import Reply, error_reply, json_reply, options_reply
 from .sending import textual
 from .units import parse_seconds
@@ -70,7 +71,7 @@ def purge_picture(generator: Generator, environ: Mapping[str, object], path: str
 def _purge(generator: Generator) -> Reply:
     """The reply to a request to ``/-/purge``."""
     if request.method == "OPTIONS":
-        return options_reply(False, _HTTP, _METHODS)
+        return options_reply(NO_LEEWAY, _HTTP, _METHODS)
     if request.method != "POST":
         raise MethodNotAllowed(request.method, _METHODS)
     authorize(request.environ, generator.config.admin.token)
@@ -133,7 +134,7 @@ def _answered(answer: Callable[[], Reply]) -> Response:
     try:
         return textual(answer())
     except RequestError as error:
-        return textual(error_reply(error, False, _HTTP))
+        return textual(error_reply(error, NO_LEEWAY, _HTTP))
 
 
 # --- what is asked for

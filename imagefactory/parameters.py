@@ -18,6 +18,7 @@ from urllib.parse import quote
 from .colours import CSS_COLOURS
 from .errors import BadParameter, ConfigError, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA
+from .hints import NO_HINTS, NO_LEEWAY, Hints, Leeway
 from .recipe import COMPASS, Recipe, Rect
 
 __all__ = [
@@ -29,8 +30,8 @@ __all__ = [
     "Request",
     "address",
     "compile_presets",
-    "has_auto",
     "in_order",
+    "leeway_of",
     "parse_request",
     "query_text",
 ]
@@ -57,7 +58,9 @@ class Request:
     *is_plain* is true where nothing was asked that could change a pixel: the answer is the original.
     *quality* of the recipe is the asked one; the default of the encoding comes in when that is known.
     *download* is the asked file name, empty for the default name, None to show the picture in place.
-    *grant* is what ``access`` says about its URL.
+    *grant* is what ``access`` says about its URL, *leeway* what that leaves to its visitor's browser. *basis*
+    is the recipe for a browser that says nothing of itself, None where it is the same; *is_saving*: the
+    visitor wants to save bytes, and this server heeds that.
     """
 
     recipe: Recipe
@@ -67,6 +70,9 @@ class Request:
     version: str = ""
     download: str | None = None
     grant: Grant = PUBLIC
+    leeway: Leeway = NO_LEEWAY
+    basis: Recipe | None = None
+    is_saving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ def _number(low: float, high: float, may_be_zero: bool = False) -> Callable[[str
 
 # A size in millionths of a pixel: 0 follows from the other side, None says nothing about this side.
 _Size = tuple[int | None, int | None]
+_AUTO = -1  # what the visitor's browser says
 
 
 def _side(name: str, text: str) -> int:
@@ -122,7 +129,7 @@ def _side(name: str, text: str) -> int:
 
 
 def _wide(name: str, text: str) -> _Size:
-    return _side(name, text), None
+    return (_AUTO if text.lower() == "auto" else _side(name, text)), None
 
 
 def _high(name: str, text: str) -> _Size:
@@ -147,6 +154,10 @@ def _size(separators: str) -> Callable[[str, str], _Size]:
             ) from None
 
     return read
+
+
+def _dpr(name: str, text: str) -> float:
+    return _AUTO if text.lower() == "auto" else _number(0.1, 5)(name, text)
 
 
 def _whole(low: int, high: int) -> Callable[[str, str], int]:
@@ -310,7 +321,7 @@ _PARAMETERS: Mapping[str, _Parameter] = MappingProxyType(
         "gravity": _Parameter(_gravity, "gravity", ("g", "position", "crop")),
         "fp": _Parameter(_focus, "gravity"),
         "quality": _Parameter(_whole(1, 100), "quality", ("q",)),
-        "dpr": _Parameter(_number(0.1, 5), "dpr"),
+        "dpr": _Parameter(_dpr, "dpr"),
         "enlarge": _Parameter(_switch, "enlarge", ("upscale",)),
         "background": _Parameter(_background, "background", ("bg",)),
         "rect": _Parameter(_rect, "rect"),
@@ -339,6 +350,7 @@ _ORDER = {name: number for number, name in enumerate(_PARAMETERS)}
 OURS = frozenset({"v", "s", "e", "k"})  # written by who makes the URL, and not asked of it
 # A name that says nothing about which picture to make: allowed with every [limits] sizes.
 _FREE = frozenset(name for name, row in _PARAMETERS.items() if not row.changes_pixels) | {"preset"}
+_PIXELS = frozenset(name for name, row in _PARAMETERS.items() if row.changes_pixels)
 
 
 # --- canonical URLs -------------------------------------------------------------------------------------
@@ -371,12 +383,13 @@ def parse_request(
     strict: bool = False,
     presets_only: bool = False,
     salt: str = "",
+    hints: Hints = NO_HINTS,
 ) -> Request:
     """The request that the (name, value) *pairs* of a query make.
 
     *strict* refuses unknown names, which are otherwise ignored. *presets_only* takes nothing that changes
     pixels but a preset, and an encoding where the preset leaves it open. *salt* becomes a part of the
-    recipe. Raises BadParameter.
+    recipe. *hints* is what the visitor's browser says, for ``auto``. Raises BadParameter.
     """
     values, written = _read(pairs, strict)
     name = values.pop("preset", "")
@@ -390,15 +403,24 @@ def parse_request(
         _override(values, preset)
     elif presets_only:
         _check_presets_only(written, may_set_encoding=False)
-    return _request(values, salt, name)
+    return _request(values, salt, name, hints)
 
 
-def has_auto(pairs: Iterable[tuple[str, str]], presets: Mapping[str, Preset] = MappingProxyType({})) -> bool:
-    """Whether the encoding is ``auto``, also in a query with mistakes: their errors need the right Vary."""
-    named = [(NAMES.get(name), text) for name, text in pairs]
-    asked: list[object] = [text.lower() for name, text in named if name == "encoding"]
-    chosen = [presets[text] for name, text in named if name == "preset" and text in presets]
-    return "auto" in (asked or [preset.values.get("encoding") for preset in chosen])
+def leeway_of(
+    pairs: Iterable[tuple[str, str]], presets: Mapping[str, Preset] = MappingProxyType({})
+) -> Leeway:
+    """``Request.leeway``, also of a query with mistakes: their errors need the right Vary. It is too wide
+    where values turn out to do nothing."""
+    asked: dict[str, object] = {}
+    for name, text in pairs:
+        if name in NAMES:
+            asked[NAMES[name]] = text.lower()
+        if NAMES.get(name) == "preset" and text in presets:
+            asked = {**presets[text].values, **asked}
+    may_save = not _PIXELS.isdisjoint(asked) and ("dpr" in asked or "quality" not in asked)
+    return Leeway(
+        asked.get("encoding") == "auto", asked.get("scalex") == "auto", asked.get("dpr") == "auto", may_save
+    )
 
 
 def compile_presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, Preset]:
@@ -409,9 +431,12 @@ def compile_presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, Prese
             if name not in NAMES or NAMES[name] in _FREE:
                 problem = f"no parameter that a preset can set{nearest(name, set(NAMES) - _FREE)}"
                 raise ConfigError(f"presets.{preset}.{name}", problem)
+            if NAMES[name] in ("scalex", "dpr") and parameters[name].lower() == "auto":
+                problem = "a preset is the same for everybody; write a number, and auto in the URL"
+                raise ConfigError(f"presets.{preset}.{name}", problem)
         try:
             values, _ = _read(parameters.items(), strict=True)
-            _request(dict(values), "", preset)
+            _request(dict(values), "", preset, NO_HINTS)
         except BadParameter as error:
             raise ConfigError(f"presets.{preset}.{error.name}", error.problem) from error
         compiled[preset] = Preset(MappingProxyType(values))
@@ -465,11 +490,44 @@ def _check_presets_only(written: Mapping[str, str], may_set_encoding: bool) -> N
             raise BadParameter(name, f"{name} can't be chosen on this server, which takes presets only")
 
 
-def _request(values: _Values, salt: str, preset: str) -> Request:
-    wide, high = _pixels(values)
+def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
+    recipe, leeway = _recipe(values, salt, hints), NO_LEEWAY
+    encoding = values.get("encoding", "")
+    # A background alone is seen nowhere: the source's own encoding keeps its transparency.
+    is_plain = not encoding and replace(recipe, background="") == Recipe(salt=salt)
+    if not is_plain:
+        leeway = _leeway(values, encoding)
+    return Request(
+        recipe,
+        encoding,
+        is_plain,
+        preset,
+        values.get("version", ""),
+        values.get("download"),
+        leeway=leeway,
+        is_saving=hints.is_saving and leeway.saving,
+    )
+
+
+def _leeway(values: _Values, encoding: str) -> Leeway:
+    sides = [side for _, size in values.get("sizes", ()) for side in size if side]
+    dpr = (
+        values.get("dpr", 1.0) if any(side != _AUTO for side in sides) else 1.0
+    )  # else it multiplies nothing
+    has_quality = encoding not in ENCODINGS or ENCODINGS[encoding].has_quality
+    return Leeway(
+        encoding == "auto",
+        _AUTO in sides,
+        dpr == _AUTO,
+        (has_quality and "quality" not in values) or dpr == _AUTO or dpr > 1,
+    )
+
+
+def _recipe(values: _Values, salt: str, hints: Hints) -> Recipe:
+    wide, high = _pixels(values, hints)
     gravity, focus = values.get("gravity", ("center", (0.5, 0.5)))
     flip, flop = values.get("flip", False), values.get("flop", False)
-    recipe = Recipe(
+    return Recipe(
         # Top to bottom is half a turn and left to right: eight ways to lie, one spelling each.
         rotate=(values.get("rotate", 0) + (180 if flip else 0)) % 360,
         flop=flip != flop,
@@ -489,34 +547,45 @@ def _request(values: _Values, salt: str, preset: str) -> Request:
         quality=values.get("quality"),
         salt=salt,
     )
-    encoding = values.get("encoding", "")
-    # A background alone is seen nowhere: the source's own encoding keeps its transparency.
-    is_plain = not encoding and replace(recipe, background="") == Recipe(salt=salt)
-    return Request(
-        recipe,
-        encoding,
-        is_plain,
-        preset,
-        values.get("version", ""),
-        values.get("download"),
-    )
 
 
-def _pixels(values: _Values) -> tuple[int, int]:
-    """Width and height in whole pixels, dpr multiplied out; 0 follows from the other side."""
-    dpr = int(values.get("dpr", 1.0) * _MICRO + 0.5)
+def _pixels(values: _Values, hints: Hints) -> tuple[int, int]:
+    """Width and height in whole pixels, dpr multiplied out; 0 follows from the other side.
 
-    def whole(micro: int) -> int:
-        return max(1, (micro * dpr + _MICRO**2 // 2) // _MICRO**2) if micro else 0
+    The width of *hints* is in device pixels already: no dpr multiplies it.
+    """
+    asked = values.get("dpr", 1.0)
+    dpr = _heard("dpr", hints.dpr) if asked == _AUTO else asked
+    if hints.is_saving:
+        dpr = min(dpr, 1.0)
+
+    def whole(micro: int, dpr: float) -> int:
+        if micro == _AUTO:
+            return int(_heard("scalex", hints.width))
+        return max(1, (micro * int(dpr * _MICRO + 0.5) + _MICRO**2 // 2) // _MICRO**2) if micro else 0
 
     sides = [0, 0]
     for name, size in values.get("sizes", ()):
         for axis, micro in enumerate(size):
-            pixels = whole(micro or 0)
-            if pixels and sides[axis] and pixels != sides[axis]:
+            first = sides[axis]
+            if micro and first and not _agree(micro, first, asked, whole):
                 what = ("width", "height")[axis]
-                raise BadParameter(
-                    name, f"{name} gives a {what} of {pixels}, another parameter {sides[axis]}"
-                )
-            sides[axis] = sides[axis] or pixels
-    return sides[0], sides[1]
+                this, other = ("auto" if each == _AUTO else whole(each, dpr) for each in (micro, first))
+                raise BadParameter(name, f"{name} gives a {what} of {this}, another parameter {other}")
+            sides[axis] = first or micro or 0
+    return whole(sides[0], dpr), whole(sides[1], dpr)
+
+
+def _agree(micro: int, other: int, dpr: float, whole: Callable[[int, float], int]) -> bool:
+    """Whether two parameters mean one side, for whatever browser: no header makes a right URL a wrong one."""
+    if _AUTO in (micro, other, dpr):
+        return micro == other
+    return whole(micro, dpr) == whole(other, dpr)
+
+
+def _heard(name: str, value: float) -> float:
+    """*value* of a client hint. Raises BadParameter where there is none."""
+    if not value:
+        problem = f"{name}=auto takes what the visitor's browser says, which needs [http] client_hints = true"
+        raise BadParameter(name, f"{problem}; write a number")
+    return value

@@ -22,6 +22,7 @@ from .config import Http
 from .errors import NotFound, RequestError, Undecodable
 from .formats import ENCODINGS, PICTURE_SUFFIXES
 from .generator import Generator
+from .hints import NO_LEEWAY
 from .parameters import parse_request
 from .recipe import COMPASS
 from .responses import error_reply, json_reply
@@ -178,7 +179,7 @@ class _Playground:
                 },
             )
         except RequestError as error:
-            reply = error_reply(error, False, Http())
+            reply = error_reply(error, NO_LEEWAY, Http())
         return textual(reply)
 
 

@@ -20,6 +20,7 @@ from .conditions import Verdict, content_range, judge
 from .config import Http
 from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .generator import Answer
+from .hints import Leeway
 from .parameters import Request
 from .store import Body
 from .tags import tag_header
@@ -77,7 +78,7 @@ def picture_reply(
         ("Content-Security-Policy", _CSP),
         ("X-Cache", answer.result),
     ]
-    headers += _by_url(request.encoding == "auto", http)
+    headers += _by_url(request.leeway, http)
     if http.cache_tags:
         headers.append(tag_header(http.cache_tags, answer.source.path, answer.source.digest))
     if answer.seconds:
@@ -156,8 +157,8 @@ class FilePart:
         self._file.close()
 
 
-def error_reply(error: RequestError, is_auto: bool, http: Http) -> Reply:
-    """The reply for *error*: JSON with its code and its public text."""
+def error_reply(error: RequestError, leeway: Leeway, http: Http) -> Reply:
+    """The reply for *error*, at a URL with this *leeway*: JSON with its code and its public text."""
     extra = []
     if isinstance(error, Unavailable):
         extra.append(("Retry-After", str(error.retry_after_s)))
@@ -165,16 +166,16 @@ def error_reply(error: RequestError, is_auto: bool, http: Http) -> Reply:
         extra.append(("WWW-Authenticate", 'Bearer realm="imagefactory"'))
     if isinstance(error, MethodNotAllowed):
         extra.append(("Allow", ", ".join(error.allowed)))
-    return _json_reply(error.status, error.code, str(error), extra + _by_url(is_auto, http))
+    return _json_reply(error.status, error.code, str(error), extra + _by_url(leeway, http))
 
 
-def options_reply(is_auto: bool, http: Http, allowed: tuple[str, ...] = METHODS) -> Reply:
+def options_reply(leeway: Leeway, http: Http, allowed: tuple[str, ...] = METHODS) -> Reply:
     """The reply to OPTIONS (RFC 9110 §9.3.7)."""
-    return Reply(204, [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store"), *_by_url(is_auto, http)])
+    return Reply(204, [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store"), *_by_url(leeway, http)])
 
 
 def _failed(verdict: Verdict, length: int, request: Request, http: Http) -> Reply:
-    extra = _by_url(request.encoding == "auto", http)
+    extra = _by_url(request.leeway, http)
     if verdict.status == 416:
         detail = f"the picture has {length} bytes, the range lies outside of them"
         extra.append(("Content-Range", content_range(verdict, length)))
@@ -198,10 +199,12 @@ def json_reply(status: int, values: Mapping[str, object], extra: Iterable[tuple[
     return Reply(status, [*headers, *extra], text=text)
 
 
-def _by_url(is_auto: bool, http: Http) -> list[tuple[str, str]]:
+def _by_url(leeway: Leeway, http: Http) -> list[tuple[str, str]]:
     """The headers that every answer at an address has, whatever its status."""
-    headers = [("Vary", "Accept")] if is_auto else []
+    headers, leeway = [], leeway.heeded(http)
     for name, value in (
+        ("Vary", leeway.vary()),
+        ("Accept-CH", leeway.accept_ch()),
         ("Access-Control-Allow-Origin", http.access_control_allow_origin),
         ("Cross-Origin-Resource-Policy", http.cross_origin_resource_policy),
         ("Timing-Allow-Origin", http.timing_allow_origin),

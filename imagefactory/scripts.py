@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from .config import Http
 from .errors import MethodNotAllowed
+from .hints import NO_LEEWAY
 from .responses import METHODS, Reply, error_reply, json_reply, options_reply
 from .sending import textual
 
@@ -61,9 +62,9 @@ def _script(digest: str) -> Response:
 
 def _reply(digest: str) -> Reply:
     if request.method == "OPTIONS":
-        return options_reply(False, _HTTP)
+        return options_reply(NO_LEEWAY, _HTTP)
     if request.method not in METHODS:
-        return error_reply(MethodNotAllowed(request.method, METHODS), False, _HTTP)
+        return error_reply(MethodNotAllowed(request.method, METHODS), NO_LEEWAY, _HTTP)
     if digest != _DIGEST[:12]:
         detail = f"this server has no such script; its own is imagefactory.{_DIGEST[:12]}.js"
         return json_reply(404, {"error": "not_found", "detail": detail})

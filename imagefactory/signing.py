@@ -57,8 +57,10 @@ class Policy:
         return match and cls(int(match[2]), tuple(match[3].split(".")[1:]), match[1] == "ladder")
 
     def covers(self, pairs: Iterable[tuple[str, str]], ladder: Sequence[int]) -> bool:
-        """Whether the canonical *pairs* stay within it."""
+        """Whether the canonical *pairs* stay within it. Nothing does that a browser's header may widen."""
         values = dict(pairs)
+        if values.get("dpr", "").lower() == "auto":
+            return False
         width = values.get("scalex", "")
         if _WIDTH.fullmatch(width) is None or int(width) > self.width:
             return False

@@ -41,12 +41,13 @@ from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
 from .generator import Answer, Generator
+from .hints import NO_LEEWAY, read_hints
 from .jobs import Renderer
 from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
-from .parameters import Request, has_auto
+from .parameters import Request, leeway_of
 from .playground import playground
 from .readings import Reader
 from .renderers import open_renderer
@@ -150,16 +151,16 @@ class ImageFactory:
 
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
-        http, is_auto, pairs = self.config.http, False, None
+        http, leeway, pairs = self.config.http, NO_LEEWAY, None
         allowed = (*METHODS, "DELETE") if self.config.admin.token else METHODS
         self.generator.keeper.start()
         try:
             with suppress(BadParameter):
                 pairs = _pairs()
-                is_auto = has_auto(pairs, self.generator.presets)
+                leeway = leeway_of(pairs, self.generator.presets)
             if request.method == "OPTIONS":
                 self.generator.tally.add("requests options - 204")
-                return textual(options_reply(is_auto, http, allowed))
+                return textual(options_reply(leeway, http, allowed))
             if request.method not in allowed:
                 raise MethodNotAllowed(request.method, allowed)
             if request.method == "DELETE":
@@ -168,12 +169,13 @@ class ImageFactory:
                 return textual(reply)
             if http.explain and pairs is not None and (EXPLAIN, "1") in pairs:
                 pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
-                values = explain(self.generator, path, pairs, request.headers.get("Accept", ""))
+                values = explain(self.generator, path, pairs, request.environ)
                 self.generator.tally.add("requests explain - 200")
                 return textual(json_reply(200, values))
             grant = self.generator.access.check(path, pairs, self.generator.now_s())
-            wanted = replace(self.generator.request(_pairs() if pairs is None else pairs), grant=grant)
-            is_auto = wanted.encoding == "auto"
+            hints = read_hints(request.environ, http, self.config.limits.ladder)
+            wanted = self.generator.request(_pairs() if pairs is None else pairs, hints)
+            wanted, leeway = replace(wanted, grant=grant), wanted.leeway
             for is_again in (False, True, True):
                 answer = self.generator.answer(
                     path, wanted, request.headers.get("Accept", ""), must_open=is_again
@@ -196,7 +198,7 @@ class ImageFactory:
             raise Unavailable("the picture changes all the time", retry_after_s=1)
         except RequestError as error:
             self.generator.tally.add(f"requests {error.code} - {error.status}")
-            return textual(error_reply(error, is_auto, http))
+            return textual(error_reply(error, leeway, http))
         except Exception:
             self.generator.tally.add("requests internal - 500")
             raise
@@ -364,7 +366,7 @@ def _metrics(factory: ImageFactory, reader: Reader) -> Response:
         response = Response(exposition(reader.take()), content_type=CONTENT_TYPE)
     except RequestError as error:
         # Whatever [http] allows scripts of other origins is for pictures.
-        return textual(error_reply(error, False, Http()))
+        return textual(error_reply(error, NO_LEEWAY, Http()))
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -225,6 +225,22 @@ def write_config(
     return path
 
 
+def children_of(server: Server) -> list[tuple[int, str, str]]:
+    """The pid, state and command line of all children of *server* and of its server processes."""
+    listing = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(None, 3) for line in listing.stdout.splitlines()[1:]]
+    parents = {str(server.process.pid)}
+    parents |= {pid for pid, parent, *_ in rows if parent in parents}
+    return [(int(pid), state, args) for pid, parent, state, args in rows if parent in parents]
+
+
+def workers_of(server: Server) -> list[int]:
+    """The pids of the render workers of *server*."""
+    return [pid for pid, _, args in children_of(server) if "imagefactory.worker" in args]
+
+
 def eventually(is_true: object, seconds: float = 5.0, pause_s: float = 0.01) -> bool:
     """Whether the callable *is_true* becomes true within *seconds*."""
     assert callable(is_true)

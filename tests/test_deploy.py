@@ -380,6 +380,32 @@ def test_each_client_gets_its_own_encoding_from_one_url(cached: tuple[Server, Fr
 
 
 @needs_nginx
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_client_gets_what_another_one_said_of_itself(
+    places: tuple[Path, Path, Path], tmp_path: Path, order: int
+) -> None:
+    """Who saves bytes and who does not have copies of their own; nobody's width or dpr reaches the server."""
+    heeds = {**MANY, "save_data": True, "client_hints": True}
+    config = write_config(tmp_path, places[1], places[2], http=heeds)
+    with (
+        serving(config) as server,
+        nginx("nginx-proxy-cache.conf", tmp_path / "nginx", server.port, places[2]) as client,
+    ):
+        for target in (
+            WHOLE,
+            "/picture/noise.png?scalex=auto&encoding=auto",
+            "/picture/tom.jpg?w=90&dpr=auto",
+        ):
+            own = [server.get(target).body, server.get(target, Save_Data="on").body]
+            hints = {"Sec_CH_Width": "100", "Width": "100", "Sec_CH_DPR": "3", "DPR": "3"}
+            for saving, more in [("", {}), ("on", {}), ("off", hints), (" ON ;x", hints), ("only", hints)][
+                ::order
+            ]:
+                is_on = saving.strip(" ;x").lower() == "on"
+                assert client.get(target, Save_Data=saving, **more).body == own[is_on], (target, saving)
+
+
+@needs_nginx
 def test_a_crowd_at_nginx_reaches_the_server_once(cached: tuple[Server, Front]) -> None:
     with ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(cached[1].get, "/picture/noise.png?scalex=700&encoding=webp") for _ in range(20)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,7 +17,17 @@ import pytest
 from conftest import problems
 from drawing import quarters
 from PIL import Image
-from serving import Reply, Server, eventually, is_right, left_in_tmp, serving, write_config
+from serving import (
+    Reply,
+    Server,
+    children_of,
+    eventually,
+    is_right,
+    left_in_tmp,
+    serving,
+    workers_of,
+    write_config,
+)
 from test_servers import ROOT, STARTS
 
 from imagefactory.store import DiskStore
@@ -50,22 +59,6 @@ def started(
         for _ in range(3):
             assert is_right(server.get(HIT))
         yield server, cache
-
-
-def children_of(server: Server) -> list[tuple[int, str, str]]:
-    """The pid, state and command line of all children of *server* and of its server processes."""
-    listing = subprocess.run(
-        ["ps", "-ww", "-eo", "pid,ppid,stat,args"], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(None, 3) for line in listing.stdout.splitlines()[1:]]
-    parents = {str(server.process.pid)}
-    parents |= {pid for pid, parent, *_ in rows if parent in parents}
-    return [(int(pid), state, args) for pid, parent, state, args in rows if parent in parents]
-
-
-def workers_of(server: Server) -> list[int]:
-    """The pids of the render workers of *server*."""
-    return [pid for pid, _, args in children_of(server) if "imagefactory.worker" in args]
 
 
 def has_zombies(server: Server) -> bool:

@@ -163,6 +163,9 @@ def _wishes(
         asked += [("scalex", str(width)) for width in generator.config.limits.ladder]
     wishes: list[Wish] = []
     for name, text in asked:
+        if text.lower() == "auto" and name == "size":
+            problem = "what a browser will say can't be rendered ahead; --ladder has every width of auto"
+            raise Failure(f"--size auto: {problem}", 2)
         for encoding in encodings or [""]:
             pairs = [(name, text), *([("encoding", encoding)] if encoding else [])]
             try:
@@ -234,7 +237,8 @@ def _replayed(log: str, generator: Generator, chosen: _Chosen) -> list[Order]:
     said = f"{count_text(found.requests, 'request')} for {count_text(len(found.counts), 'variant')}"
     skipped = f"; {count_text(entries.skipped, 'line')} of no known format" if entries.skipped else ""
     rare = f"; {count_text(found.forgotten, 'request')} for rare variants left out" if found.forgotten else ""
-    click.echo(f"{log}: {said}{skipped}{rare}", err=True)
+    open_ = f"; {count_text(found.unknown, 'request')} with a size of auto left out" if found.unknown else ""
+    click.echo(f"{log}: {said}{skipped}{rare}{open_}", err=True)
     return list(orders_of(found))
 
 

@@ -26,11 +26,13 @@ _MAX_COUNTED = 200_000
 @dataclass(frozen=True, slots=True)
 class Demand:
     """How often each wish was asked for, by the path of its picture; *requests* is the sum, *forgotten* how
-    many of them were for variants that were too many to be counted."""
+    many of them were for variants that were too many to be counted. *unknown* is how many more there were
+    whose size the visitor's browser said."""
 
     counts: Counter[tuple[str, Wish]]
     requests: int
     forgotten: int
+    unknown: int = 0
 
 
 def demand(
@@ -43,10 +45,10 @@ def demand(
     """What *entries* asked for below *prefixes* and got; *read* makes a request of a query, or raises
     BadParameter. Originals are left out, and pictures whose path is not *is_meant*."""
     counts: Counter[tuple[str, Wish]] = Counter()
-    requests = forgotten = 0
+    requests = forgotten = unknown = 0
 
     @lru_cache(maxsize=10_000)
-    def wishes(query: str, encoding: str) -> Sequence[Wish]:
+    def wishes(query: str, encoding: str) -> Sequence[Wish] | None:
         try:
             pairs = parse_qsl(query.encode("latin-1"), keep_blank_values=True)
             request = read([(name.decode(), value.decode()) for name, value in pairs])
@@ -54,6 +56,8 @@ def demand(
             return ()
         if request.is_plain:
             return ()
+        if request.leeway.width or request.leeway.dpr:
+            return None
         # What makes no other pixels is left away, so that all who asked for them count together.
         request = Request(request.recipe, request.encoding, False)
         return expand(request, query, encoding)
@@ -65,6 +69,9 @@ def demand(
         if prefix is None or not is_meant(path := entry.path[len(prefix) + 1 :]):
             continue
         found = wishes(entry.query, entry.encoding)
+        if found is None:
+            unknown += 1
+            continue
         requests += bool(found)
         for wish in found:
             counts[path, wish] += 1
@@ -72,7 +79,7 @@ def demand(
             before = counts.total()
             counts = Counter(dict(counts.most_common(limit)))
             forgotten += before - counts.total()
-    return Demand(counts, requests, forgotten)
+    return Demand(counts, requests, forgotten, unknown)
 
 
 def expand(request: Request, query: str, encoding: str = "") -> Sequence[Wish]:
