@@ -382,7 +382,8 @@ class Generator:
     def _clamped(
         self, recipe: Recipe, header: Header, encoding: str, is_saving: bool = False
     ) -> tuple[Recipe, int | None]:
-        """*recipe* as it is for *encoding*, on the ladder and clamped; and the quality if it says none."""
+        """*recipe* as it is for *encoding*, on the ladder and clamped; and the quality if it says none,
+        bounded for a visitor who *is_saving*."""
         limits = self.config.limits
         if limits.sizes == "ladder":
             recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
