@@ -201,11 +201,12 @@ def prepare(app: Flask) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The example of imagefactory.")
     parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--width", type=int, default=1200, help="of the pictures that the first start draws")
     arguments = parser.parse_args()
     if not PICTURES.is_dir():
         print(f"drawing pictures into {PICTURES}", file=sys.stderr)
         DATA.mkdir(parents=True, exist_ok=True)
-        draw(unfinished := DATA / "unfinished")
+        draw(unfinished := DATA / "unfinished", arguments.width)
         unfinished.rename(PICTURES)
     app = create_app()
     prepare(app)

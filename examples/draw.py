@@ -1,4 +1,4 @@
-"""Draw the pictures of the example into a folder: ``python examples/draw.py FOLDER [--width 1200]``.
+"""The pictures of the example, drawn by its first start.
 
 Six motives in the light of seven hours, from fixed seeds, with the brushes of ``tools/draw_pictures.py``, and
 beside them the project's sample pictures. Nothing here has to do with showing pictures: see ``app.py``.
@@ -6,7 +6,6 @@ beside them the project's sample pictures. Nothing here has to do with showing p
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import shutil
@@ -215,17 +214,13 @@ def lagoon(size: Size, light: Light, rng: Random) -> Image.Image:
     """Islands in still water, and all of it once more upside down."""
     image, (w, h) = heaven(size, light, rng), size
     horizon = round(h * 0.58)
-    for layer in range(3):
-        near = 0.15 + layer * 0.35
-        mask = range_of(size, rng, 0.56, 0.3 - 0.08 * layer, 0.55)
-        cut = gradient(size, f"0.0 #000000, {0.35 - 0.1 * layer} #000000, 0.5 #ffffff, 1.0 #000000", True)
-        if layer % 2:
-            cut = ImageChops.offset(cut, w // 3, 0)
-        image.paste(
-            body(size, light, near, 0.4),
-            (0, 0),
-            ImageChops.multiply(mask, cut.convert("L").point([min(255, v * 6) for v in range(256)])),
-        )
+    for layer in range(4):
+        left, span, tall = rng.uniform(-0.2, 0.85) * w, rng.uniform(0.25, 0.5) * w, (0.24 - 0.04 * layer) * h
+        line = [math.sin(math.pi * i / 128) ** 0.8 * v for i, v in enumerate(fractal(rng, 7, 0.5))]
+        crest = [(2 * (left + span * i / 128), 2 * (horizon - tall * v)) for i, v in enumerate(line)]
+        mask = Image.new("L", (w * 2, h * 2))
+        ImageDraw.Draw(mask).polygon([(2 * left, 2 * horizon), *crest, (2 * (left + span), 2 * horizon)], 255)
+        image.paste(body(size, light, 0.2 + layer * 0.25, 0.42), (0, 0), halved(mask))
     mirror = image.crop((0, 2 * horizon - h, w, horizon)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     mirror = Image.blend(
         mirror.filter(ImageFilter.GaussianBlur(2)), Image.new("RGB", mirror.size, rgb(light.near)), 0.22
@@ -297,8 +292,8 @@ def paint(path: Path, width: int) -> None:
     grain(image, rng, 0.05).save(path, quality=84, optimize=True)
 
 
-def draw(folder: Path, width: int = 1200) -> None:
-    """All pictures: ``gallery/``, ``members/`` and ``samples/`` in *folder*."""
+def draw(folder: Path, width: int) -> None:
+    """Write ``gallery/``, ``members/`` and ``samples/`` into *folder*, the first two *width* pixels wide."""
     for name, picture in pictures().items():
         sample = folder / "samples" / name
         sample.parent.mkdir(parents=True, exist_ok=True)
@@ -313,11 +308,3 @@ def draw(folder: Path, width: int = 1200) -> None:
         paths += [folder / kind / f"{motive} {hour}.jpg" for motive in MOTIVES]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(paint, paths, repeat(width)))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the pictures of the example.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--width", type=int, default=1200)
-    arguments = parser.parse_args()
-    draw(arguments.folder, arguments.width)

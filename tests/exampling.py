@@ -5,7 +5,6 @@ with example(tmp_path, width=480, IMAGEFACTORY_LIMITS__LADDER="[160, 480]") as s
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +21,8 @@ COMMAND = "python examples/app.py"
 @contextmanager
 def example(folder: Path, width: int, **environ: str) -> Iterator[Server]:
     """The example, on a free port, while the block runs. Its drawings are *width* pixels wide."""
-    drawing = [sys.executable, "examples/draw.py", str(folder / "pictures"), "--width", str(width)]
-    subprocess.run(drawing, cwd=ROOT, check=True)
     wrapper = ["env", f"EXAMPLE_DATA={folder}", *(f"{name}={value}" for name, value in environ.items())]
+    options = ["--port", "0", "--width", str(width)]
     program = [sys.executable, *COMMAND.split()[1:]]
-    with serving(folder / "none", ["--port", "0"], wrapper, ROOT, program) as server:
+    with serving(folder / "none", options, wrapper, ROOT, program) as server:
         yield server

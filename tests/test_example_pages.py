@@ -23,7 +23,7 @@ HERO = "misty%20ridges.jpg"
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The example; it fails a test whose page says an error, or breaks its Content-Security-Policy."""
     folder = tmp_path_factory.mktemp("example")
-    with example(folder, width=960, IMAGEFACTORY_ENCODINGS__AVIF__SPEED="10") as server:
+    with example(folder, width=640, IMAGEFACTORY_ENCODINGS__AVIF__SPEED="10") as server:
         yield Site(server, browser)
 
 
