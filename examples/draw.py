@@ -28,7 +28,6 @@ from draw_pictures import (  # noqa: E402
     glow,
     gradient,
     grain,
-    halved,
     levels,
     mix,
     pictures,
@@ -113,11 +112,10 @@ def dunes(size: Size, light: Light, rng: Random) -> Image.Image:
         sand = Image.blend(
             body(size, light, near * 0.8, top), Image.new("RGB", size, rgb("#d79a5b")), 0.42 - 0.2 * near
         )
-        shade = halved(mask).filter(ImageFilter.GaussianBlur(30))
-        image.paste(sand, (0, 0), halved(mask))
-        rim = ImageChops.subtract(halved(mask), ImageChops.offset(shade, 0, 18)).point(
-            [v // 3 for v in range(256)]
-        )
+        mask = mask.reduce(2)
+        shade = mask.filter(ImageFilter.GaussianBlur(30))
+        image.paste(sand, (0, 0), mask)
+        rim = ImageChops.subtract(mask, ImageChops.offset(shade, 0, 18)).point([v // 3 for v in range(256)])
         image.paste(rgb(light.sun), (0, 0), rim)
     return image
 
@@ -220,7 +218,7 @@ def lagoon(size: Size, light: Light, rng: Random) -> Image.Image:
         crest = [(2 * (left + span * i / 128), 2 * (horizon - tall * v)) for i, v in enumerate(line)]
         mask = Image.new("L", (w * 2, h * 2))
         ImageDraw.Draw(mask).polygon([(2 * left, 2 * horizon), *crest, (2 * (left + span), 2 * horizon)], 255)
-        image.paste(body(size, light, 0.2 + layer * 0.25, 0.42), (0, 0), halved(mask))
+        image.paste(body(size, light, 0.2 + layer * 0.25, 0.42), (0, 0), mask.reduce(2))
     mirror = image.crop((0, 2 * horizon - h, w, horizon)).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     mirror = Image.blend(
         mirror.filter(ImageFilter.GaussianBlur(2)), Image.new("RGB", mirror.size, rgb(light.near)), 0.22
@@ -266,7 +264,7 @@ def range_of(size: Size, rng: Random, top: float, tall: float, decay: float) -> 
     line = fractal(rng, 8, decay)
     edge = [(2 * w * i / 256, 2 * h * (top + tall * (0.5 - v))) for i, v in enumerate(line)]
     ImageDraw.Draw(mask).polygon([(0, 2 * h), *edge, (2 * w, 2 * h)], 255)
-    return halved(mask)
+    return mask.reduce(2)
 
 
 def body(size: Size, light: Light, near: float, top: float) -> Image.Image:
