@@ -1,10 +1,14 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve test check torture bench bench-quick encoders pictures clean
+.PHONY: serve example test check torture bench bench-quick encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
+
+# A site with responsive pictures, docs/responsive-pictures.md, on http://127.0.0.1:5000/
+example: .venv/serve
+	$(BIN)/python examples/app.py
 
 test: .venv/test
 	$(BIN)/python -m pytest $(ARGS)

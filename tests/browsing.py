@@ -4,7 +4,7 @@
         with site.page("/gallery?n=60", density=2) as page: ...
 
 Without Chromium or Playwright (the extra ``browser``) these tests are skipped. Run as a program, this file is
-the server: pages are written by Jinja in the form of ``<picture>`` that the helpers give.
+the server: its templates use the helpers, as those of a site do.
 """
 
 from __future__ import annotations
@@ -101,12 +101,23 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One server and one browser for all tests of a module."""
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of a module."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright (the extra browser)")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=chromium, args=_FLAGS)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The server below, and a browser for it."""
     folder = tmp_path_factory.mktemp("site")
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -114,15 +125,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for number in range(1, 60):  # one content, so one render for each size, and 60 addresses
         os.link(pictures / "0.jpg", pictures / f"{number}.jpg")
     config = write_config(folder, pictures, folder / "cache", render={"processes": -1})
-    with (
-        serving(config, program=[sys.executable, __file__]) as server,
-        playwright.sync_playwright() as driver,
-    ):
-        browser = driver.chromium.launch(executable_path=chromium, args=_FLAGS)
-        try:
-            yield Site(server, browser)
-        finally:
-            browser.close()
+    with serving(config, program=[sys.executable, __file__]) as server:
+        yield Site(server, browser)
 
 
 # --- what a page shows
@@ -171,40 +175,26 @@ _BASE = """<!DOCTYPE html>
 <style>{{ style }}</style>
 {% if has_script %}{{ imagefactory_script() }}{% endif %}
 </head><body>
-{% macro url(n, width, encoding) -%}
-{{ url_for("imagefactory.picture", path=n ~ ".jpg", scalex=width, encoding=encoding) }}
-{%- endmacro %}
-{% macro srcset(n, encoding) -%}
-{% for width in widths %}{{ url(n, width, encoding) }} {{ width }}w{{ ", " if not loop.last }}{% endfor %}
-{%- endmacro %}
-{% macro picture(n, loading="lazy") -%}
-<picture>
-<source type="image/webp" srcset="{{ srcset(n, "webp") }}" sizes="{{ sizes }}">
-<img src="{{ url(n, 640, "jpeg") }}" srcset="{{ srcset(n, "jpeg") }}" sizes="{{ sizes }}" width="1280" \
-height="960" alt="Picture {{ n }}" loading="{{ loading }}" decoding="async" data-imagefactory \
-style="background:url({{ placeholder }}) center/cover no-repeat">
-</picture>
-{%- endmacro %}
 {% macro background(n, extra="") -%}
-<div id="b{{ n }}" class="hero" data-background-srcset="{{ srcset(n, "webp") }}" {{ extra|safe }}></div>
+<div {{ extra|safe }} class="hero" data-background-srcset="{{ \
+picture_srcset(n ~ ".jpg", widths, encoding="webp") }}"></div>
 {%- endmacro %}
 """
 
 _GALLERY = """
 <h1>{{ count }} pictures</h1>
-<main>{% for n in range(count) %}{{ picture(n) }}
+<main>{% for n in range(count) %}{{ picture(n ~ ".jpg", alt="Picture " ~ n, sizes=sizes, widths=widths, \
+loading=loading) }}
 {% endfor %}</main>
 </body></html>"""
 
 _BACKGROUNDS = """
 <h1>Backgrounds</h1>
-<div id="tall" class="hero" style="width:200px;height:600px" data-background-ratio="1.5"
- data-background-srcset="{{ srcset(40, "webp") }}"></div>
-{% for n in range(8) %}{{ background(n) }}
+{{ background(40, 'id="tall" style="width:200px;height:600px" data-background-ratio="1.5"') }}
+{% for n in range(8) %}{{ background(n, 'id="b%s"' % n) }}
 {% endfor %}
 </body></html>"""
 
-_DOT = "data:image/gif;base64,R0lGODlhAQABAIABAP///wAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 _STYLE = """body { margin: 0; font: 16px sans-serif } h1 { margin: 0; padding: 8px; font-size: 20px }
 main { display: grid; grid-template-columns: repeat(3, 1fr) }
 main img { width: 100%; height: auto; display: block }
@@ -224,11 +214,13 @@ def _serve() -> None:
         settings: Mapping[str, object] = {
             "style": _STYLE,
             "widths": WIDTHS,
-            "sizes": request.args.get("sizes", "auto, 100vw"),
+            "sizes": request.args.get("sizes"),
+            "loading": request.args.get("loading", "lazy"),
             "has_script": request.args.get("script") != "0",
-            "placeholder": _DOT,
         }
         html = render_template_string(_BASE + body, **settings, **values)
+        if request.args.get("auto") == "0":  # as a browser reads it that does not know the word
+            html = html.replace("auto, ", "")
         return Response(html, headers={"Content-Security-Policy": CSP})
 
     @app.get("/gallery")
@@ -239,6 +231,7 @@ def _serve() -> None:
     def backgrounds() -> Response:
         return render(_BACKGROUNDS)
 
+    app.test_client().get("/picture/0.jpg?scalex=160")  # from the first render on there is a placeholder
     server = create_server(app, host="127.0.0.1", port=0, threads=16)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"pages at http://127.0.0.1:{server.effective_port}/", file=sys.stderr, flush=True)

@@ -73,7 +73,7 @@ class Client:
     def __init__(self, host: str, port: int, timeout_s: float = 60.0) -> None:
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
 
-    def get(self, target: str, method: str = "GET", **headers: str) -> Reply:
+    def get(self, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
         """The answer to *method* *target*; ``If_None_Match="..."`` sends that header.
 
         Raises OSError or HTTPException when the connection breaks before the answer is complete.
@@ -81,7 +81,7 @@ class Client:
         began = time.monotonic()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            self._connection.request(method, target, headers=named)
+            self._connection.request(method, target, body, named)
             response = self._connection.getresponse()
             body = response.read()
         except BaseException:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import Requests, Site, chosen, settle, site
+from browsing import Requests, Site, browser, chosen, settle, site
 from htmlcheck import problems
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
-__all__ = ["site"]  # the fixture
+__all__ = ["browser", "site"]  # fixtures
 
 THRIFTY = 'Object.defineProperty(navigator, "connection", { value: { saveData: true } });'
 
@@ -47,11 +47,11 @@ def test_a_long_page_does_not_jump_and_loads_what_is_near(site: Site) -> None:
         assert len(requests.seen) == len(set(requests.seen))  # nothing was asked for twice
 
 
-@pytest.mark.parametrize("sizes", ["auto, 100vw", "100vw"])
+@pytest.mark.parametrize("knows_auto", [1, 0])
 @pytest.mark.parametrize(("density", "width"), [(1, 320), (2, 640), (3, 960)])
-def test_the_candidate_fits_the_density(site: Site, density: int, width: int, sizes: str) -> None:
+def test_the_candidate_fits_the_density(site: Site, density: int, width: int, knows_auto: int) -> None:
     """Also where the browser knows no sizes=auto, and would take the whole viewport's width."""
-    with site.page(f"/gallery?n=60&sizes={sizes}", density) as page:
+    with site.page(f"/gallery?n=60&auto={knows_auto}", density) as page:
         scroll_down(page)
         assert chosen(page, 'img[src*="/59.jpg?"]') == width
         assert page.locator("source").last.get_attribute("sizes") == "300px"
@@ -141,7 +141,7 @@ def test_without_javascript_pictures_load(site: Site) -> None:
         assert all(is_shown(page, f"{number}.jpg") for number in range(12))
     with site.page(java_script_enabled=False) as page:
         requests = Requests(page)
-        page.goto(f"{site.address}/gallery?n=12&sizes=33vw")
+        page.goto(f"{site.address}/gallery?n=12&sizes=33vw&loading=eager")
         assert sorted(requests.seen) == sorted((f"{number}.jpg", 320) for number in range(12))
 
 

@@ -149,6 +149,13 @@ def test_pictures_can_be_looked_for(site: Callable[..., FlaskClient], pictures: 
     assert "No picture has this" in web.get("/?q=nowhere").text
 
 
+def test_every_image_has_an_address(site: Callable[..., FlaskClient]) -> None:
+    """Also those that the script fills: HTML knows no <img> without src (4.8.3)."""
+    images = list(parsed(site().get("/").text).iter("img"))
+    assert len(images) == 5
+    assert all(image.get("src") for image in images)
+
+
 def test_an_empty_folder_says_so(site: Callable[..., FlaskClient], pictures: Path) -> None:
     shutil.rmtree(pictures)
     assert "There are no pictures" in site().get("/").text
