@@ -171,6 +171,8 @@ class Candidates:
         box = size if recipe.fit == "stretch" and all(size) else (recipe.width, recipe.height)
         limit = min(natural[0], natural[1] * box[0] // box[1]) if is_boxed else natural[0]
         limit = max(limit, width)
+        if limits.sizes == "ladder":
+            limit = min(limit, limits.ladder[-1])
         if widths is None:
             top = min(2 * width, limit) if recipe.width or recipe.height else limit
             chosen = {*(step for step in limits.ladder if step < top), top}

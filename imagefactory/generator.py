@@ -322,6 +322,14 @@ class Generator:
             except StorageError as error:
                 self.troubles.note(error)
 
+    def make_placeholder(self, source: Source) -> None:
+        """Have the placeholder of *source* made where no render makes it, as its variants were there before
+        its row: those of a copy, or of an index that was made anew. Raises as ``make``."""
+        wanted = self.wanted(source, self.operators_request([("scalex", "16"), ("encoding", "webp")]), "")
+        self.recall_failure(wanted)
+        with self._gate.enter():
+            self._learn_placeholder(source, self._run(source, wanted, None).placeholder)
+
     def _learn_placeholder(self, source: Source, placeholder: str) -> None:
         """Add *placeholder* to the row of *source*, if that is still the row of these bytes and has none."""
         if not placeholder:

@@ -279,7 +279,7 @@ class Index(Database):
 
     def unchanged(self, stamps: Mapping[str, Stamp]) -> Iterator[tuple[str, str, Header, Sequence[str]]]:
         """Path, digest, header, and names of the variants that have a row (their keys without the digest),
-        of those paths whose row has exactly this stamp and is not racy.
+        of those paths whose row has exactly this stamp, has a placeholder and is not racy.
 
         A quarter of the time of ``known`` and ``keys_of``. Rows are compared as text, without their checksum:
         so this is good for one thing, to tell that nothing is to be done. A damaged row is not equal, or has
@@ -293,7 +293,9 @@ class Index(Database):
             if not value.startswith(begin):
                 continue
             end = len(begin) + 64
-            rest = value[end:-17].partition(_PLACEHOLDER)[0].rstrip(b"}")  # the same for many sources
+            rest, has_placeholder, _ = value[end:-17].partition(_PLACEHOLDER)  # the same for many sources
+            if not has_placeholder:
+                continue
             header = self._headers.get(rest)
             if header is None:
                 source = _source(path, _unseal(_text(key), _text(value)))

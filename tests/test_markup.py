@@ -287,6 +287,12 @@ def test_descriptors_are_what_the_urls_give(
         assert abs(found.width / ratio - found.height) <= 1
 
 
+def test_no_candidate_is_above_the_ladder(site: Callable[..., Flask]) -> None:
+    app = site(limits={"sizes": "ladder", "ladder": [100, 250]})
+    image = picture(app.extensions["imagefactory"].pictures, formats=())[-1]
+    assert [f"scalex={width}&" in url for width, url in urls(image.get("srcset")).items()] == [True, True]
+
+
 def test_a_turned_photograph_has_its_upright_size(make: Make, pictures: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -25,7 +25,7 @@ from queue import Full as QueueFull
 from queue import Queue
 from typing import TypeVar
 
-from ..errors import NotFound, RequestError, StorageError, TimedOut, Unavailable
+from ..errors import NotFound, RequestError, SourceChanged, StorageError, TimedOut, Unavailable
 from ..formats import PICTURE_SUFFIXES, Header
 from ..generator import Answer, Generator
 from ..jobs import Stamp
@@ -509,6 +509,9 @@ class _Lane:
         names = [name for name, is_present in zip(plan.names, is_there, strict=True) if is_present]
         run.room.protect(source.digest, names)
         if not run.is_dry:
+            if not missing and not source.placeholder:
+                with suppress(RequestError, SourceChanged):  # no variant fails for it
+                    self._patiently(lambda: self.generator.make_placeholder(source))
             return missing
         fresh = run.note_seen(f"{source.digest} {name}" for name in plan.names if name not in names)
         run.count(rendered=fresh, present=len(missing) - fresh)
