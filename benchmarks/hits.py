@@ -141,7 +141,9 @@ def _versions(config: Path) -> Callable[[str], str]:
     def version(path: str) -> str:
         parts = urlsplit(path)
         source = generator.source(unquote(parts.path.removeprefix("/picture/")))
-        return generator.wanted(source, generator.request(parse_qsl(parts.query)), "").key.version()
+        return generator.rules.wanted(
+            source, generator.rules.request(parse_qsl(parts.query)), ""
+        ).key.version()
 
     return version
 

@@ -43,7 +43,7 @@ def run(bench: Bench) -> None:
     def job(path: str, width: int, encoding: str) -> RenderJob:
         source = generator.source(path)
         query = f"scalex={width}&encoding={encoding}"
-        wanted = generator.wanted(source, generator.request(parse_qsl(query)), "")
+        wanted = generator.rules.wanted(source, generator.rules.request(parse_qsl(query)), "")
         limits, settings = generator.config.limits, getattr(generator.config.encodings, encoding, None)
         effort = {n: getattr(settings, n) for n in ("method", "speed") if hasattr(settings, n)}
         place = generator.sources.locate(path)

@@ -119,7 +119,9 @@ def fill(folder: Path, sources: Path, names: list[str], count: int) -> Library:
         for width, height in _sizes(count // _SOURCES):
             query = f"scalex={width}&scaley={height}&fit=cover&encoding=jpeg"
             if query not in recipes:  # the sources have one size: equal queries are equal recipes
-                recipes[query] = generator.wanted(source, generator.request(parse_qsl(query)), "").key.recipe
+                recipes[query] = generator.rules.wanted(
+                    source, generator.rules.request(parse_qsl(query)), ""
+                ).key.recipe
             key = Key(source.digest, recipes[query], "jpeg")
             path = store.objects.root / store.objects.name(key, body)
             path.parent.mkdir(parents=True, exist_ok=True)

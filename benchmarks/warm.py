@@ -105,8 +105,8 @@ def _variants(config: Path) -> list[tuple[str, int, str]]:
         source = generator.source(path)
         for width in generator.config.limits.ladder if source.header else ():
             for name in LOSSY:
-                request = generator.request([("scalex", str(width)), ("encoding", name)])
-                found.setdefault(generator.wanted(source, request, "").key, (path, width, name))
+                request = generator.rules.request([("scalex", str(width)), ("encoding", name)])
+                found.setdefault(generator.rules.wanted(source, request, "").key, (path, width, name))
     return list(found.values())
 
 
@@ -116,8 +116,8 @@ def _encode_all(config: Path, variants: Sequence[tuple[str, int, str]]) -> float
     generator, seconds = servers.generator(config), 0.0
     for path, width, name in variants:
         source = generator.source(path)
-        request = generator.request([("scalex", str(width)), ("encoding", name)])
-        job = generator._job(source, generator.wanted(source, request, ""), None)
+        request = generator.rules.request([("scalex", str(width)), ("encoding", name)])
+        job = generator._job(source, generator.rules.wanted(source, request, ""), None)
         if source.header is not None and source.header.frames > 1:
             seconds += render.render(job).seconds["encode"]
         else:

@@ -193,7 +193,7 @@ def prepare(app: Flask) -> None:
 
     A deployment has ``imagefactory warm`` do this, and much faster."""
     generator = app.extensions["imagefactory"].generator
-    smallest = generator.request([("scalex", "160"), ("encoding", "webp")])
+    smallest = generator.rules.request([("scalex", "160"), ("encoding", "webp")])
     for path in paths(""):
         generator.answer(path, smallest, "")
 

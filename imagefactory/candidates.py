@@ -74,7 +74,7 @@ class Candidates:
             raise BadParameter("scalex", problem)
         signature = self._sign(source.path, query)
         if not request.is_plain:
-            query = {**query, "v": self.generator.version(source, request.recipe, request.encoding)[0]}
+            query = {**query, "v": self.generator.rules.version(source, request.recipe, request.encoding)[0]}
         found = address(self.prefix, source.path, query.items())
         return found + (signature if query else signature.replace("&", "?", 1))
 
@@ -86,7 +86,7 @@ class Candidates:
         request = self._request(query)
         if request.encoding and request.encoding != "auto":
             return [query.get("encoding") or ("" if self._takes_presets_only() else request.encoding)]
-        preset = self.generator.presets.get(request.preset)
+        preset = self.generator.rules.presets.get(request.preset)
         if self._takes_presets_only() and preset is not None and "encoding" in preset.values:
             return [""]
         if source.header is None:
@@ -111,7 +111,7 @@ class Candidates:
         """What *query* gives in *encodings*, whatever its own, and in several widths: those of the ladder or
         *widths*, up to what the source has."""
         if self._takes_presets_only() and "preset" not in query:
-            named = ", ".join(sorted(self.generator.presets))
+            named = ", ".join(sorted(self.generator.rules.presets))
             raise BadParameter("preset", f"this server takes presets only; name one of {named}")
         query = {name: value for name, value in query.items() if name != "encoding"}
         request = self._request(_encoded(query, encodings[-1]))
@@ -133,7 +133,7 @@ class Candidates:
             middle = f"{_front(full)}v="
             rungs = {}
             for start, step, recipe in zip(starts, steps, recipes, strict=True):
-                version, (width, height) = self.generator.version(source, recipe, name)
+                version, (width, height) = self.generator.rules.version(source, recipe, name)
                 width = width or recipe.width or 1
                 signature = self._sign(source.path, {**step, **full}) if shared is None else shared
                 rungs[width] = Candidate(f"{start}{middle}{version}{signature}", width, height)
@@ -141,10 +141,10 @@ class Candidates:
         return Offer(candidates, request.recipe, *size)
 
     def _request(self, query: Query) -> Request:
-        return self.generator.request(query.items(), strict=True)
+        return self.generator.rules.request(query.items(), strict=True)
 
     def _size(self, source: Source, request: Request, recipe: Recipe) -> tuple[int, int]:
-        return self.generator.version(source, recipe, request.encoding)[1]
+        return self.generator.rules.version(source, recipe, request.encoding)[1]
 
     def _takes_presets_only(self) -> bool:
         return self.generator.config.limits.sizes == "presets"
@@ -181,7 +181,7 @@ class Candidates:
             if not chosen:
                 raise BadParameter("widths", "widths is empty; name one or more, or leave it out")
         fixed = {name: value for name, value in query.items() if name not in SIZES}
-        preset = self.generator.presets.get(request.preset)
+        preset = self.generator.rules.presets.get(request.preset)
         if preset is not None and "dpr" in preset.values:
             fixed["dpr"] = "1"
         steps = [{"scalex": str(wide)} for wide in sorted(chosen)]

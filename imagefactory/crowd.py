@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from .errors import Busy, RequestError, TimedOut
 
-__all__ = ["Flights", "Gate", "Recent", "Siblings"]
+__all__ = ["Failures", "Flights", "Gate", "Recent", "Siblings"]
 
 T = TypeVar("T")
 _BATCH_S = 0.5
@@ -212,3 +212,22 @@ class Recent(Generic[T]):
             self._values.pop(old, None)
         self._values.pop(key, None)
         self._values[key] = (now + (self._seconds if seconds is None else seconds), value)
+
+
+class Failures:
+    """What did not work, by its cause, for as long as another try is not worth it (``lasts_s``)."""
+
+    def __init__(self) -> None:
+        self._errors: Recent[RequestError] = Recent(RequestError.lasts_s)
+
+    def note(self, cause: str, error: RequestError) -> None:
+        """Remember *error*, if that is worth it."""
+        if error.lasts_s:
+            self._errors.put(cause, error.again(), error.lasts_s)
+
+    def recall(self, *causes: str) -> None:
+        """Raise what the first of *causes* came to that failed a moment ago."""
+        for cause in causes:
+            error = self._errors.get(cause)
+            if error is not None:
+                raise error.again()

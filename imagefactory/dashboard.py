@@ -245,7 +245,7 @@ class _Dashboard:
             "encoding": row.key.encoding,
         }
         pairs = [(name, str(value)) for name, value in values.items() if value]
-        wanted = self._generator.wanted(source, self._generator.operators_request(pairs), "")
+        wanted = self._generator.rules.wanted(source, self._generator.rules.operators_request(pairs), "")
         if wanted.key != row.key:
             return ""
         access = self._generator.access
@@ -282,7 +282,7 @@ class _Dashboard:
                         with file:
                             return file.read(), row.key.encoding
         pairs = [("size", f"{_THUMBNAIL}x{_THUMBNAIL}"), ("encoding", "webp"), ("anim", "0")]
-        wanted = self._generator.wanted(source, self._generator.operators_request(pairs), "")
+        wanted = self._generator.rules.wanted(source, self._generator.rules.operators_request(pairs), "")
         data = self._generator.preview(source, wanted)
         self._thumbnails.put(source.digest, data, len(data) + 300)
         return data, "webp"

@@ -53,7 +53,7 @@ def _explain(
     grant = generator.access.check(path, pairs, now_s)
     found["expires"], found["private"] = grant.expires_s, grant.is_private
     http, ladder = generator.config.http, generator.config.limits.ladder
-    request = generator.request(pairs, read_hints(environ, http, ladder))
+    request = generator.rules.request(pairs, read_hints(environ, http, ladder))
     leeway = replace(request.leeway.heeded(http), encoding=False)
     if leeway != NO_LEEWAY:
         found["hints"] = {
@@ -75,7 +75,7 @@ def _explain(
         answer = generator.answer(path, request)
         found |= {"cache": "original", "type": answer.media_type, "bytes": answer.bytes}
         return
-    wanted = generator.wanted(
+    wanted = generator.rules.wanted(
         source, replace(request, version=request.version or "?"), str(environ.get("HTTP_ACCEPT", ""))
     )
     width, height = wanted.recipe.size()

@@ -17,16 +17,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from .access import Access
 from .config import Config
-from .crowd import Flights, Gate, Recent, Siblings
+from .crowd import Failures, Flights, Gate, Siblings
 from .errors import (
     Full,
     NotFound,
@@ -38,20 +37,19 @@ from .errors import (
     Unavailable,
     Undecodable,
 )
-from .formats import ENCODINGS, PICTURE_SUFFIXES, SOURCE_FORMATS, Header, default_encoding
-from .geometry import clamp, snap, turned
-from .hints import Hints, read_hints
+from .formats import ENCODINGS, SOURCE_FORMATS, default_encoding
 from .jobs import Job, Rendered, Renderer, Stamp
 from .keeper import Keeper
-from .negotiation import negotiate
-from .parameters import Request, compile_presets, parse_request
+from .parameters import Request
 from .recipe import Recipe
+from .register import Register
 from .renderers import slots
+from .rules import Rules, Wanted
 from .sources import Sources
 from .store import Body, Store, open_store
 from .tally import Tally
 from .troubles import Troubles
-from .variants import Key, Source, Variant, version
+from .variants import Source, Variant
 
 __all__ = ["Answer", "Generator"]
 
@@ -59,16 +57,6 @@ _log = logging.getLogger(__name__)
 
 _RACY_NS = 2_000_000_000
 _PROBE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A request for a source that is known: which variant it means, and the ``v`` of its URL if one was
-    given."""
-
-    key: Key
-    recipe: Recipe
-    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +100,7 @@ class Generator:
         self.config = config
         self.sources = Sources(config.paths.pictures, config.limits.max_source_bytes)
         self.store: Store = store or open_store(config)
-        self.presets = compile_presets(config.presets)
+        self.rules = Rules(config)
         self.access = Access(config)
         self.troubles = Troubles()
         self.tally = Tally()
@@ -120,9 +108,6 @@ class Generator:
         self.keeper = Keeper(self.store, self.tally, self.troubles, self.gauges, clock)
         self._renderer = renderer
         self._clock = clock
-        self._salt = hashlib.sha256(config.cache.salt.encode()).hexdigest()[:8] if config.cache.salt else ""
-        self._readings: Flights[tuple[Source, bool]] = Flights()
-        self._probings: Flights[Source] = Flights()
         self._makings: Flights[Answer] = Flights()
         self._siblings: Siblings[Recipe] = Siblings()
         self._gate = Gate(
@@ -130,14 +115,17 @@ class Generator:
             config.render.queue,
             max(1, config.server.threads - 8),
         )
-        # Broken sources by digest and encoding, and files that are no pictures by path: a crowd in front of
-        # one does not have it decoded, or hashed, again and again.
-        self._failures: Recent[RequestError] = Recent(RequestError.lasts_s)
-        self._strangers: Recent[Source] = Recent(RequestError.lasts_s)
-        self._silent = read_hints(
-            {}, config.http, config.limits.ladder
-        )  # a browser that says nothing of itself
-        self._settings: dict[str, dict[str, int]] = asdict(config.encodings)
+        self._register = Register(
+            self.sources,
+            self.store,
+            renderer,
+            self._gate,
+            self.troubles,
+            self.now_s,
+            config.render.timeout_s,
+        )
+        # By digest and encoding: a crowd does not have a broken source decoded again and again.
+        self._failures = Failures()
         self._epoch = 0
         self._process = 0
         self._probed_s = 0.0  # when storing was tried last, by a health check or by a miss
@@ -157,7 +145,7 @@ class Generator:
             source = self.source(path)
             if request.is_plain:
                 return self._original(source)
-            wanted = self.wanted(source, request, accept)
+            wanted = self.rules.wanted(source, request, accept)
             try:
                 return (None if must_open else self.find(source, wanted)) or self.make(source, wanted)
             except SourceChanged:
@@ -216,29 +204,6 @@ class Generator:
             data = file.read()
         return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
 
-    def request(
-        self, pairs: Iterable[tuple[str, str]], hints: Hints | None = None, *, strict: bool = False
-    ) -> Request:
-        """The request that the (name, value) *pairs* of a query make here, from a browser that gives these
-        *hints*. With *strict*, for who writes the pages, what is unknown is a mistake whatever the config
-        says. Raises BadParameter."""
-        pairs = list(pairs)
-        read = partial(
-            parse_request,
-            presets=self.presets,
-            strict=strict or self.config.http.strict,
-            presets_only=self.config.limits.sizes == "presets",
-            salt=self._salt,
-        )
-        if hints is None or hints == self._silent:
-            return read(pairs, hints=self._silent)
-        return replace(read(pairs, hints=hints), basis=read(pairs, hints=self._silent).recipe)
-
-    def operators_request(self, pairs: Iterable[tuple[str, str]]) -> Request:
-        """As ``request``, for who runs this server: ``[limits] sizes`` keeps nobody from asking. Raises
-        BadParameter."""
-        return parse_request(pairs, self.presets, salt=self._salt, hints=self._silent)
-
     def health(self) -> dict[str, object]:
         """Whether pictures can be read and rendered, and what is wrong with the cache, by part."""
         if self._clock() - self._probed_s >= _PROBE_S:
@@ -259,146 +224,19 @@ class Generator:
         """The time by this generator's clock, in unix seconds."""
         return self._clock()
 
-    # --- the source
-
     def source(self, path: str) -> Source:
-        """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
-
-        Raises NotFound, TooLarge when it has too many bytes, Busy, TimedOut, and Unavailable when the disk
-        fails or the source does not hold still.
-        """
-        for _ in range(3):
-            stamp = self.sources.stamp(path)
-            try:
-                known = self.store.source(path) or self._strangers.get(path)
-            except StorageError as error:
-                self.troubles.note(error)
-                known = self._strangers.get(path)
-            if known is not None and known.stamp == stamp and not known.is_racy:
-                return known
-            timeout_s = self.config.render.timeout_s
-            try:
-                work = partial(self._read, path, known)
-                (source, is_complete), _ = self._readings.run((path, stamp), work, timeout_s)
-                if is_complete:
-                    return source
-                with self._gate.enter():
-                    probe = partial(self._read_header, source)
-                    return self._probings.run((path, source.digest), probe, timeout_s)[0]
-            except SourceChanged:
-                continue
-        raise Unavailable("the picture is being written at the moment", retry_after_s=1)
-
-    def _read(self, path: str, known: Source | None) -> tuple[Source, bool]:
-        """The source at *path*, hashed; and whether that is all, as the bytes are the *known* ones. Else its
-        header is to be read."""
-        now_ns = int(self._clock() * 1e9)
-        digest, stamp = self.sources.digest(path)
-        source = Source(path, stamp, digest, None, now_ns - stamp.ctime_ns < _RACY_NS)
-        if known is None or known.digest != digest:
-            return source, False
-        source = replace(source, header=known.header, problem=known.problem, placeholder=known.placeholder)
-        self._learn(source, known)
-        return source, True
-
-    def _read_header(self, source: Source) -> Source:
-        """Have the header of *source* read. Raises SourceChanged when that may be of other bytes."""
-        header, problem = self._probe(source.path, source.digest)
-        if self.sources.stamp(source.path) != source.stamp:
-            raise SourceChanged
-        if problem:
-            self.troubles.note_failure(source.path, Undecodable(problem), self._clock())
-        source = replace(source, header=header, problem=problem)
-        self._learn(source, None)
-        return source
-
-    def _learn(self, source: Source, known: Source | None) -> None:
-        if source.header is None:
-            # Not in the index: another Pillow, or an extra, may read it tomorrow.
-            self._strangers.put(source.path, source)
-        elif source != known:
-            try:
-                self.store.put_source(source)
-            except StorageError as error:
-                self.troubles.note(error)
+        """What is known of the source at *path*: see ``Register.source``."""
+        return self._register.source(path)
 
     def make_placeholder(self, source: Source) -> None:
         """Have the placeholder of *source* made where no render makes it, as its variants were there before
         its row: those of a copy, or of an index that was made anew. Raises as ``make``."""
-        wanted = self.wanted(source, self.operators_request([("scalex", "16"), ("encoding", "webp")]), "")
+        wanted = self.rules.wanted(
+            source, self.rules.operators_request([("scalex", "16"), ("encoding", "webp")]), ""
+        )
         self.recall_failure(wanted)
         with self._gate.enter():
-            self._learn_placeholder(source, self._run(source, wanted, None).placeholder)
-
-    def _learn_placeholder(self, source: Source, placeholder: str) -> None:
-        """Add *placeholder* to the row of *source*, if that is still the row of these bytes and has none."""
-        if not placeholder:
-            return
-        try:
-            known = self.store.source(source.path)
-            if known is not None and known == replace(source, is_racy=known.is_racy):
-                self.store.put_source(replace(known, placeholder=placeholder))
-        except StorageError as error:
-            self.troubles.note(error)
-
-    def _probe(self, path: str, digest: str) -> tuple[Header | None, str]:
-        failure = self._failures.get(f"probe {digest}")
-        if failure is not None:
-            raise failure.again()
-        try:
-            with self._gate.render(self.config.render.timeout_s):
-                try:
-                    return self._renderer.probe(self.sources.locate(path)), ""
-                except TimedOut as error:
-                    self._remember(f"probe {digest}", error)
-                    raise
-        except Undecodable as error:
-            return None, error.reason
-        except TooLarge as error:
-            return None, str(error)
-        except OSError as error:
-            raise Unavailable("the picture can't be read at the moment") from error
-
-    # --- the variant
-
-    def wanted(self, source: Source, request: Request, accept: str) -> Wanted:
-        """The variant that *request* means for *source*: the encoding chosen, the recipe clamped.
-
-        Raises NotFound when the file is no picture at all, Undecodable when it is a broken one.
-        """
-        header = _header(source)
-        own = default_encoding(header)
-        name = negotiate(accept, own) if request.encoding == "auto" else request.encoding or own
-        recipe, quality = self._clamped(request.recipe, header, name, request.is_saving)
-        if recipe.quality is None and quality is not None:
-            recipe = replace(recipe, quality=quality)
-        key = Key(source.digest, recipe.text(), name)
-        if not request.version:
-            return Wanted(key, recipe, "")
-        # The same for every visitor, whatever his browser takes and says of itself.
-        return Wanted(key, recipe, self.version(source, request.basis or request.recipe, request.encoding)[0])
-
-    def version(self, source: Source, recipe: Recipe, encoding: str) -> tuple[str, tuple[int, int]]:
-        """The ``v`` of the URLs that ask for *recipe* of *source* in *encoding* (as in a ``Request``), and
-        the size of what they give, in pixels, 0 where only a render can tell. Raises as ``wanted``."""
-        header = _header(source)
-        own = default_encoding(header)
-        recipe, quality = self._clamped(recipe, header, encoding if encoding in ENCODINGS else own)
-        # No recipe with the quality in it: a page asks for thousands, and a copy takes 4 us.
-        return version(source.digest, recipe.text(quality), encoding or own), recipe.size()
-
-    def _clamped(
-        self, recipe: Recipe, header: Header, encoding: str, is_saving: bool = False
-    ) -> tuple[Recipe, int | None]:
-        """*recipe* as it is for *encoding*, on the ladder and clamped; and the quality if it says none,
-        bounded for a visitor who *is_saving*."""
-        limits = self.config.limits
-        if limits.sizes == "ladder":
-            recipe = snap(recipe, *turned(recipe, header.width, header.height), limits.ladder)
-        quality = self._settings.get(encoding, {}).get("quality")
-        if is_saving and quality is not None:
-            quality = min(quality, self.config.http.save_data_quality)
-        return clamp(recipe, header, ENCODINGS[encoding], limits.max_side), quality
+            self._register.learn_placeholder(source, self._run(source, wanted, None).placeholder)
 
     def find(self, source: Source, wanted: Wanted) -> Answer | None:
         """The variant if it has a row; whether its object is sound shows when it is opened."""
@@ -430,9 +268,7 @@ class Generator:
 
     def recall_failure(self, wanted: Wanted) -> None:
         """Raise what rendering *wanted* came to a moment ago, if it failed."""
-        failure = self._failures.get(_cause(wanted)) or self._failures.get(wanted.key.text())
-        if failure is not None:
-            raise failure.again()
+        self._failures.recall(_cause(wanted), wanted.key.text())
 
     def preview(self, source: Source, wanted: Wanted) -> bytes:
         """The bytes of *wanted*, rendered and not stored: for who looks at the cache and shall leave no trace
@@ -494,7 +330,7 @@ class Generator:
                     return answer
                 self.store.remove(variant)
                 return replace(answer, result="miss")
-        self._learn_placeholder(source, rendered.placeholder)
+        self._register.learn_placeholder(source, rendered.placeholder)
         return replace(
             _answer(source, wanted, variant),
             body=body,
@@ -504,7 +340,7 @@ class Generator:
         )
 
     def _job(self, source: Source, wanted: Wanted, target: Path | None) -> Job:
-        settings = self._settings.get(wanted.key.encoding, {})
+        settings = self.rules.settings(wanted.key.encoding)
         limits = self.config.limits
         return Job(
             self.sources.locate(source.path),
@@ -537,21 +373,21 @@ class Generator:
                 for phase, seconds in rendered.seconds.items():
                     self.tally.observe(f"render_seconds {phase} {wanted.key.encoding}", seconds)
         except (Undecodable, TooLarge, TimedOut) as error:
-            if self._has_changed(source):
+            if self._register.has_changed(source):
                 raise SourceChanged from error
             self.troubles.note_failure(source.path, error, self._clock())
             if not isinstance(error.__cause__, MemoryError):
                 cause = wanted.key.text() if error.is_of_recipe else _cause(wanted)
-                self._remember(cause, error)
+                self._failures.note(cause, error)
             raise
         except OSError as error:
             if target is not None:
                 raise StorageError("objects", f"a render can't be written: {error.strerror}") from error
-            if self._has_changed(source):
+            if self._register.has_changed(source):
                 raise SourceChanged from error
             _log.error("a picture can't be read: %s", error)
             raise Unavailable("the picture can't be read at the moment") from error
-        if source.is_racy and self._has_changed(source):
+        if source.is_racy and self._register.has_changed(source):
             raise SourceChanged
         return rendered
 
@@ -560,18 +396,6 @@ class Generator:
         if not self.config.render.share_decodes:
             return nullcontext()
         return self._siblings.join(source.digest, replace(wanted.recipe, quality=None))
-
-    def _remember(self, cause: str, error: RequestError) -> None:
-        if error.lasts_s:
-            self._failures.put(cause, error.again(), error.lasts_s)
-
-    def _has_changed(self, source: Source) -> bool:
-        try:
-            if self.sources.stamp(source.path) != source.stamp:
-                return True
-            return source.is_racy and self.sources.digest(source.path)[0] != source.digest
-        except (RequestError, SourceChanged):
-            return True
 
     def _unstored(self, path: str, request: Request, accept: str) -> Answer:
         """The picture of a source that does not hold still: rendered from a private copy, kept nowhere."""
@@ -588,7 +412,7 @@ class Generator:
                     target.seek(0)
                     digest = hashlib.file_digest(target, "sha256").hexdigest()
                 source = Source(path, Stamp.of(os.fstat(file.fileno())), digest, self._renderer.probe(copy))
-                wanted = self.wanted(source, request, accept)
+                wanted = self.rules.wanted(source, request, accept)
                 job = replace(self._job(source, wanted, None), source=copy, stamp=Stamp.of(copy.stat()))
                 rendered = self._renderer.render(job)
         except (Undecodable, OSError) as error:
@@ -607,15 +431,6 @@ class Generator:
             suffix = ENCODINGS[default_encoding(source.header)].suffix
         etag, epoch = f'"{source.digest[:32]}"', self.store.epoch()
         return Answer(source, etag, source.stamp.size, media_type, suffix, epoch=epoch)
-
-
-def _header(source: Source) -> Header:
-    if source.header is None:
-        suffix = source.path.rpartition(".")[2].lower()
-        if source.problem or suffix in PICTURE_SUFFIXES:
-            raise Undecodable(source.problem or "it is in no known format")
-        raise NotFound
-    return source.header
 
 
 def _cause(wanted: Wanted) -> str:

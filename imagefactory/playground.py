@@ -45,7 +45,7 @@ class _Playground:
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
         self._limits = generator.config.limits
-        self._presets = {name: preset.values for name, preset in sorted(generator.presets.items())}
+        self._presets = {name: preset.values for name, preset in sorted(generator.rules.presets.items())}
         self._jinja = Environment(
             loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
@@ -148,7 +148,7 @@ class _Playground:
 
     def _side(self, preset: str) -> float:
         """The longer side that *preset* asks for, in pixels."""
-        recipe = parse_request([("preset", preset)], self._generator.presets).recipe
+        recipe = parse_request([("preset", preset)], self._generator.rules.presets).recipe
         return max(recipe.width, recipe.height) or math.inf
 
     def _pictures(self, text: str) -> Iterator[str]:

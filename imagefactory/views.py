@@ -157,7 +157,7 @@ class ImageFactory:
         try:
             with suppress(BadParameter):
                 pairs = _pairs()
-                leeway = leeway_of(pairs, self.generator.presets)
+                leeway = leeway_of(pairs, self.generator.rules.presets)
             if request.method == "OPTIONS":
                 self.generator.tally.add("requests options - 204")
                 return textual(options_reply(leeway, http, allowed))
@@ -174,7 +174,7 @@ class ImageFactory:
                 return textual(json_reply(200, values))
             grant = self.generator.access.check(path, pairs, self.generator.now_s())
             hints = read_hints(request.environ, http, self.config.limits.ladder)
-            wanted = self.generator.request(_pairs() if pairs is None else pairs, hints)
+            wanted = self.generator.rules.request(_pairs() if pairs is None else pairs, hints)
             wanted, leeway = replace(wanted, grant=grant), wanted.leeway
             for is_again in (False, True, True):
                 answer = self.generator.answer(

@@ -121,7 +121,9 @@ def site(configure: Callable[..., Config], renderer: Counting) -> Callable[..., 
 
 def ask(generator: Generator, path: str = "cats/tom.jpg", accept: str = "", **parameters: object) -> Answer:
     """The generator's answer to ``path?parameters``, opened."""
-    request = parse_request([(name, str(value)) for name, value in parameters.items()], salt=generator._salt)
+    request = parse_request(
+        [(name, str(value)) for name, value in parameters.items()], salt=generator.rules.salt
+    )
     answer = generator.answer(path, request, accept)
     if generator.open(answer) is None:
         answer = generator.answer(path, request, accept, must_open=True)

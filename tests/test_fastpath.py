@@ -264,8 +264,10 @@ def test_every_address_is_answered_as_by_the_view(make: Callable[..., Site], met
 
 
 def test_an_address_with_the_right_version_stays_immutable(site: Site) -> None:
-    wanted = site.generator.wanted(
-        site.generator.source("cats/tom.jpg"), site.generator.request([("scalex", "100"), ("v", "x")]), ""
+    wanted = site.generator.rules.wanted(
+        site.generator.source("cats/tom.jpg"),
+        site.generator.rules.request([("scalex", "100"), ("v", "x")]),
+        "",
     )
     answer = same(site, f"{SMALL}&v={wanted.version}")
     assert answer.is_fast

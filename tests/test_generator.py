@@ -223,7 +223,7 @@ def test_a_remembered_failure_holds_on_to_nothing(generator: Generator, pictures
         with pytest.raises(Undecodable) as caught:
             ask(generator, "cut.jpg", scalex=100)
         depths.add(len(caught.traceback))
-    (_, remembered), *_ = generator._failures._values.values()
+    (_, remembered), *_ = generator._failures._errors._values.values()
     assert remembered.__cause__ is remembered.__traceback__ is remembered.__context__ is None
     assert len(depths) == 2  # the first one, and the ones from memory
 

@@ -14,10 +14,10 @@ PACKAGE = Path(imagefactory.__file__).parent
 LAYERS = [
     ["version", "errors", "config", "formats", "colours", "folders", "globs", "tags", "units"],
     ["recipe", "geometry", "hints", "parameters", "signing", "negotiation", "jobs", "variants", "charts"],
-    ["access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo"],
+    ["access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo", "rules"],
     ["tally", "troubles", "wire"],
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
-    ["worker", "pool", "renderers", "upkeep", "keeper", "generator", "readings"],
+    ["worker", "pool", "renderers", "upkeep", "keeper", "register", "generator", "readings"],
     ["candidates", "explain", "responses"],
     ["accesslog", "fastpath", "markup", "metrics", "ops", "scripts", "sending"],
     ["dashboard", "playground", "views", "servers"],

@@ -513,7 +513,7 @@ def test_a_placeholder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_render_brings_the_placeholder(make: Make) -> None:
     pages = make()
     assert picture(pages)[-1].get("style") is None
-    request = pages.generator.request([("scalex", "50")])
+    request = pages.generator.rules.request([("scalex", "50")])
     pages.generator.answer(TOM, request)
     shown = picture(pages)[-1].get("style")
     assert shown == f"background:url({pages.generator.source(TOM).placeholder}) center/cover no-repeat"

@@ -257,7 +257,7 @@ def test_a_hit_writes_nothing(generator: Generator, monkeypatch: pytest.MonkeyPa
 
 def test_a_preview_leaves_none(generator: Generator) -> None:
     source = generator.source("cats/tom.jpg")
-    generator.preview(source, generator.wanted(source, generator.request([("w", "40")]), ""))
+    generator.preview(source, generator.rules.wanted(source, generator.rules.request([("w", "40")]), ""))
     assert row(generator) == ""
 
 
@@ -323,7 +323,7 @@ def test_an_index_that_fails_is_no_matter(
 
 def warmed(generator: Generator, *paths: str) -> tuple[int, int]:
     """How many variants of *paths* were rendered, and how many were there."""
-    wish = Wish(generator.request([("w", "40")]), "w=40")
+    wish = Wish(generator.rules.request([("w", "40")]), "w=40")
     found = warm(
         [generator],
         generator.store,  # type: ignore[arg-type]

@@ -277,7 +277,9 @@ def test_an_expired_url_says_so_also_where_the_fast_path_knew_it(site: Callable[
 def test_an_expiring_url_is_never_immutable_and_never_served_stale(site: Callable[..., Site]) -> None:
     web = site(**SIGNED, http={"stale_while_revalidate_s": 600})
     source = web.generator.source("tom.jpg")
-    version = web.generator.wanted(source, web.generator.request([*PAIRS, ("v", "x")]), "").key.version()
+    version = web.generator.rules.wanted(
+        source, web.generator.rules.request([*PAIRS, ("v", "x")]), ""
+    ).key.version()
     pairs = [*PAIRS, ("v", version)]
     assert "immutable" in web.get(web.url("tom.jpg", pairs)).headers["Cache-Control"]
     ending = web.get(web.url("tom.jpg", pairs, NOW_S + 9)).headers["Cache-Control"]

@@ -371,7 +371,8 @@ class Lane:
     def orders(self, *queries: str, paths: tuple[str, ...] = ("cats/tom.jpg", "flag.png")) -> list[Order]:
         pairs = [[tuple(part.split("=")) for part in query.split("&")] for query in queries]
         wishes = [
-            Wish(self.generator.request(each), query) for each, query in zip(pairs, queries, strict=True)
+            Wish(self.generator.rules.request(each), query)
+            for each, query in zip(pairs, queries, strict=True)
         ]  # type: ignore[arg-type]  # two each
         return [Order(path, wishes) for path in paths]
 

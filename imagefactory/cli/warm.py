@@ -158,7 +158,7 @@ def _wishes(
     """The product of sizes and encodings. Raises Failure for what no URL could ask."""
     asked = [("preset", name) for name in presets] + [("size", text) for text in sizes]
     if not asked and not is_ladder:
-        asked = [("preset", name) for name in generator.presets]
+        asked = [("preset", name) for name in generator.rules.presets]
     if is_ladder or not asked:
         asked += [("scalex", str(width)) for width in generator.config.limits.ladder]
     wishes: list[Wish] = []
@@ -169,7 +169,7 @@ def _wishes(
         for encoding in encodings or [""]:
             pairs = [(name, text), *([("encoding", encoding)] if encoding else [])]
             try:
-                request = generator.operators_request(pairs)
+                request = generator.rules.operators_request(pairs)
             except BadParameter as error:
                 raise Failure(f"--{_OPTIONS.get(error.name, error.name)}: {error}", 2) from error
             if request.is_plain and name == "size":
@@ -231,7 +231,7 @@ def _replayed(log: str, generator: Generator, chosen: _Chosen) -> list[Order]:
         with _opened(log) as file, _plain(file) as text:
             entries = read_log(text)
             prefixes = generator.config.http.prefixes
-            found = demand(entries, prefixes, generator.operators_request, chosen.__contains__)
+            found = demand(entries, prefixes, generator.rules.operators_request, chosen.__contains__)
     except (OSError, EOFError, zlib.error) as error:
         raise Failure(f"--from-log {log}: {getattr(error, 'strerror', None) or error}", 2) from error
     said = f"{count_text(found.requests, 'request')} for {count_text(len(found.counts), 'variant')}"

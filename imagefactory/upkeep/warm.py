@@ -425,7 +425,7 @@ class _Plans:
             if wish.request.is_plain:
                 continue
             try:
-                wanted = self._generator.wanted(source, wish.request, "")
+                wanted = self._generator.rules.wanted(source, wish.request, "")
             except RequestError as error:
                 refused.append((wish, error))
                 continue
@@ -492,7 +492,7 @@ class _Lane:
         try:
             source = self._patiently(lambda: self.generator.source(order.path))
             if source.header is None:
-                self.generator.wanted(source, order.wishes[0].request, "")  # says what is wrong
+                self.generator.rules.wanted(source, order.wishes[0].request, "")  # says what is wrong
         except RequestError as error:
             self._refuse(order, order.wishes, error)
             run.count(pictures=not order.is_more and (order.is_named or not isinstance(error, NotFound)))
