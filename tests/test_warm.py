@@ -639,7 +639,7 @@ def test_what_was_asked_for_most_is_made_first(
 
 
 def test_what_was_asked_of_a_picture_about_as_often_is_one_order(generate: Callable[..., Generator]) -> None:
-    requests = [generate().request([("w", width)]) for width in ("10", "20", "30")]
+    requests = [generate().rules.request([("w", width)]) for width in ("10", "20", "30")]
     one, two, rare = (Wish(request, "") for request in requests)
     counts = Counter({("a", one): 15, ("b", one): 12, ("a", two): 9, ("b", rare): 2, ("c", one): 3})
     found = [(order.path, order.wishes, order.is_more) for order in orders_of(Demand(counts, 41, 0))]
@@ -653,7 +653,7 @@ def test_what_was_asked_of_a_picture_about_as_often_is_one_order(generate: Calla
 
 def test_only_so_many_variants_of_a_log_are_counted(generate: Callable[..., Generator]) -> None:
     entries = [LogEntry("GET", JPEG, f"w={n}", 200, "") for n in range(1, 30) for _ in range(30 - n)]
-    found = demand(entries, ["/picture"], generate().operators_request, lambda path: True, limit=5)
+    found = demand(entries, ["/picture"], generate().rules.operators_request, lambda path: True, limit=5)
     assert found.requests == found.counts.total() + found.forgotten == len(entries)
     assert len(found.counts) <= 10
     assert [wish.query for (_, wish), _ in found.counts.most_common(5)] == [f"w={n}" for n in range(1, 6)]
