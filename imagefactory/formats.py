@@ -80,7 +80,7 @@ KNOWN_ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
 ALIASES: Mapping[str, str] = MappingProxyType({"jpg": "jpeg"})
 # Encodings that take an extra of the same name, and the library in it. It is looked for, once, and not
 # imported: a server process has no use for it.
-_LIBRARIES = {"jxl": "pylibjxl"}
+_LIBRARIES = {"jxl": "pyjpegxl"}
 # Known names that this installation can't write, and the extra that would change that.
 NEEDS_EXTRA: Mapping[str, str] = MappingProxyType(
     {name: name for name, library in _LIBRARIES.items() if find_spec(library) is None}

@@ -26,7 +26,7 @@ LAYERS = [
 IMPORTERS = {
     "PIL": {"render"},
     "pillow_heif": {"render"},
-    "pylibjxl": {"render"},
+    "pyjpegxl": {"render"},
     "cykooz_resizer": {"render"},
     "deflate": {"render"},
     "diskcache": {"database"},

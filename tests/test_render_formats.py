@@ -224,9 +224,9 @@ def test_every_mode_goes_into_every_encoding(
     image.format = "TIFF"
     source = save(tmp_path, "a.png", Image.new("RGB", image.size))  # not all modes have a file format
     monkeypatch.setattr(decoders, "open_picture", lambda file: image)
-    work = Job(
-        source, Stamp.of(source.stat()), Recipe(width=5, height=3, fit="stretch"), encoding, None, 10**6, 8192
-    )
+    quality = 100 if encoding == "jxl" else None  # with a loss it is far off in so few pixels
+    recipe = Recipe(width=5, height=3, fit="stretch", quality=quality)
+    work = Job(source, Stamp.of(source.stat()), recipe, encoding, None, 10**6, 8192)
     body = render.render(work).body
     assert body is not None
     result = Image.open(io.BytesIO(body))

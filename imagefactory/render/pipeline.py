@@ -591,7 +591,7 @@ def _transcoded(job: Job, file: decoders.Source, picture: Image.Image) -> bytes 
     if not containers.is_bare(data, "jpeg"):
         return None
     try:
-        return jxl.transcoded(data, job.effort.get("effort", 3))
+        return jxl.transcoded(data)
     except Undecodable:  # a broken one: rendering says so, or shows it all the same
         return None
 
