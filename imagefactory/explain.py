@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from urllib.parse import quote
 
 from .errors import RequestError, TooLarge
 from .generator import Generator
 from .hints import NO_LEEWAY, read_hints
-from .parameters import NAMES, OURS, address, in_order
+from .parameters import NAMES, OURS, address, by_canonical_name, in_order
 
 __all__ = ["NAME", "explain"]
 
@@ -31,7 +32,7 @@ def explain(
     """
     found: dict[str, object] = {
         "path": path,
-        "parameters": {NAMES[name]: value for name, value in pairs if name in NAMES},
+        "parameters": by_canonical_name(pairs),
         "ignored": sorted(name for name, _ in pairs if name not in NAMES),
     }
     try:
@@ -87,8 +88,9 @@ def _explain(
         "v": wanted.version,
         "immutable": request.version == wanted.version and grant.expires_s is None,
     }
-    query = in_order({NAMES[name]: value for name, value in pairs if NAMES.get(name, "v") not in OURS})
-    found["url"] = address(generator.config.http.prefixes[0], path, [*query.items(), ("v", wanted.version)])
+    query = in_order({name: text for name, text in by_canonical_name(pairs).items() if name not in OURS})
+    start = quote(str(environ.get("SCRIPT_NAME", "")), encoding="latin-1") + http.prefixes[0]
+    found["url"] = address(start, path, [*query.items(), ("v", wanted.version)])
     limit = generator.config.limits.max_pixels
     if source.header is not None and source.header.width * source.header.height > limit:
         raise TooLarge("pixels", source.header.width * source.header.height, limit)

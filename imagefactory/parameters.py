@@ -361,6 +361,17 @@ def in_order(query: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(query.items(), key=lambda item: _ORDER[item[0]]))
 
 
+def by_canonical_name(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The values of *pairs* that mean something here. Where two names say one thing it is the one that does:
+    a side of 0, or of nothing, follows from the others."""
+    found: dict[str, str] = {}
+    for name, text in pairs:
+        canonical = NAMES.get(name, "")
+        if canonical and (text.strip("0.") or canonical not in found):
+            found[canonical] = text
+    return found
+
+
 def query_text(pairs: Iterable[tuple[str, str]]) -> str:
     """*pairs* with canonical names as they stand in a URL. Halves of characters, as names of files have them,
     become question marks."""
@@ -411,10 +422,8 @@ def leeway_of(
 ) -> Leeway:
     """``Request.leeway``, also of a query with mistakes: their errors need the right Vary. It is too wide
     where values turn out to do nothing."""
-    asked: dict[str, object] = {}
+    asked: dict[str, object] = {name: text.lower() for name, text in by_canonical_name(pairs).items()}
     for name, text in pairs:
-        if name in NAMES:
-            asked[NAMES[name]] = text.lower()
         if NAMES.get(name) == "preset" and text in presets:
             asked = {**presets[text].values, **asked}
     may_save = not _PIXELS.isdisjoint(asked) and ("dpr" in asked or "quality" not in asked)

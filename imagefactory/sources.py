@@ -21,9 +21,9 @@ from .jobs import Stamp
 
 __all__ = ["Sources"]
 
-# Not empty, not hidden, no control characters, no backslash (a separator elsewhere), and not U+FFFD, which
-# Werkzeug makes of bytes that are no UTF-8.
-_PART = r"(?!\.)[^/\\\x00-\x1f\x7f\ufffd]+"
+# Not empty, not hidden, no control characters, no backslash (a separator elsewhere), no bytes that are no
+# UTF-8, and not U+FFFD, which Werkzeug makes of them.
+_PART = r"(?!\.)[^/\\\x00-\x1f\x7f\ufffd\ud800-\udfff]+"
 _NAME = re.compile(_PART)
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _ABSENT = frozenset(
@@ -108,7 +108,7 @@ class Sources:
             with suppress(OSError), os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     with suppress(OSError):
-                        if not _NAME.fullmatch(entry.name) or not entry.name.isprintable():
+                        if not _NAME.fullmatch(entry.name):
                             continue
                         if entry.is_dir(follow_symlinks=False):
                             folders.append(entry.name)

@@ -50,6 +50,19 @@ def test_its_url_is_canonical(site: Callable[..., FlaskClient]) -> None:
     assert found["url"] == f"{TOM}?scalex=99&encoding=webp&download=a%20b&v={found['v']}"
 
 
+def test_a_side_that_says_nothing_hides_none(site: Callable[..., FlaskClient]) -> None:
+    web = site()
+    for query in ("w=77&scalex=", "scalex=0&w=77"):
+        found = explained(web, f"{TOM}?{query}")
+        assert found["url"] == f"{TOM}?scalex=77&v={found['v']}"
+
+
+def test_its_url_is_below_where_the_app_is_mounted(site: Callable[..., FlaskClient]) -> None:
+    web = site()
+    found = web.get(f"{TOM}?w=77&explain=1", environ_overrides={"SCRIPT_NAME": "/caf\xc3\xa9"}).json or {}
+    assert found["url"] == f"/caf%C3%A9{TOM}?scalex=77&v={found['v']}"
+
+
 def test_it_tells_a_miss_from_a_hit_and_its_v_is_immutable(site: Callable[..., FlaskClient]) -> None:
     web, url = site(), f"{TOM}?scalex=50&encoding=webp"
     before = explained(web, url)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import BadParameter, ConfigError
 from imagefactory.formats import ENCODINGS, Header, default_encoding
 from imagefactory.negotiation import negotiate
-from imagefactory.parameters import NAMES, Request, compile_presets, parse_request
+from imagefactory.parameters import NAMES, Request, compile_presets, leeway_of, parse_request
 
 
 def read(query: str, **options: object) -> Request:
@@ -243,3 +243,8 @@ def test_auto_takes_what_is_accepted_by_name(accept: str, own: str, expected: st
 def test_without_an_encoding_the_source_keeps_its_own_if_we_write_it(header: Header, expected: str) -> None:
     assert default_encoding(header) == expected
     assert expected in ENCODINGS
+
+
+@pytest.mark.parametrize("pairs", [[("w", "auto"), ("scalex", "")], [("scalex", "0"), ("w", "auto")]])
+def test_a_side_that_says_nothing_takes_no_leeway(pairs: list[tuple[str, str]]) -> None:
+    assert leeway_of(pairs).width

@@ -116,3 +116,24 @@ def test_a_walk_lists_regular_visible_files_in_order(sources: Sources) -> None:
         "page.svg",
         "cats/tom.jpg",
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["Screenshot 9.41\u202fPM.png", "no\xa0break.png", "bidi\u202e.png", "bell\x07.png"]
+)
+def test_a_walk_finds_what_a_url_finds(sources: Sources, pictures: Path, name: str) -> None:
+    (pictures / name).write_bytes(b"x")
+    try:
+        sources.stamp(name)
+        has_one = True
+    except NotFound:
+        has_one = False
+    assert (name in sources.walk()) == has_one == ("\x07" not in name)
+
+
+def test_bytes_that_are_no_text_are_no_path(sources: Sources, pictures: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (pictures / name).write_bytes(b"x")
+    assert name not in sources.walk()
+    with pytest.raises(NotFound):
+        sources.stamp(name)

@@ -6,7 +6,6 @@ const form = $("controls"), compare = $("compare"), result = $("result"), origin
 const [one, two] = result.querySelectorAll("img");
 const isFixed = settings.sizes === "presets";
 const DEFAULTS = isFixed ? {} : {scalex: "640", encoding: "auto"};
-const MEDIA = {jpeg: "image/jpeg", png: "image/png", webp: "image/webp", avif: "image/avif", gif: "image/gif"};
 let path = "", source = null, timer = 0, running = new AbortController();
 
 // --- values and addresses
