@@ -6,7 +6,7 @@ give. What all URLs of a picture have in common is read, checked, quoted and sig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -94,8 +94,8 @@ class Candidates:
         is_moving = source.header.frames > 1 and request.recipe.anim
         last = _fallback(source.header, is_moving)
         found = []
-        for name in (formats,) if isinstance(formats, str) else formats:
-            encoding = ALIASES.get(str(name), str(name))
+        for name in formats:
+            encoding = ALIASES.get(name, name)
             if encoding not in ENCODINGS:
                 if self.is_debug:
                     raise _unknown_format(encoding)
@@ -106,7 +106,7 @@ class Candidates:
         return [*found, last]
 
     def offer(
-        self, source: Source, query: Query, encodings: Sequence[str], widths: Iterable[int] | None
+        self, source: Source, query: Query, encodings: Sequence[str], widths: Sequence[int] | None
     ) -> Offer:
         """What *query* gives in *encodings*, whatever its own, and in several widths: those of the ladder or
         *widths*, up to what the source has."""
@@ -155,7 +155,7 @@ class Candidates:
         query: Query,
         request: Request,
         size: tuple[int, int],
-        widths: Iterable[int] | None,
+        widths: Sequence[int] | None,
     ) -> tuple[Query, list[Query]]:
         """What of *query* is in all its URLs, and the ``scalex`` and ``scaley`` of each, ascending: nothing
         where the preset has the only size."""
@@ -177,9 +177,7 @@ class Candidates:
             top = min(2 * width, limit) if recipe.width or recipe.height else limit
             chosen = {*(step for step in limits.ladder if step < top), top}
         else:
-            chosen = {min(_width(each), limit) for each in widths}
-            if not chosen:
-                raise BadParameter("widths", "widths is empty; name one or more, or leave it out")
+            chosen = {min(each, limit) for each in widths}
         fixed = {name: value for name, value in query.items() if name not in SIZES}
         preset = self.generator.rules.presets.get(request.preset)
         if preset is not None and "dpr" in preset.values:
@@ -261,12 +259,6 @@ def _encoded(query: Query, encoding: str) -> Query:
 def _front(query: Query) -> str:
     """*query* as text that more is to follow."""
     return f"{query_text(query.items())}&" if query else ""
-
-
-def _width(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BadParameter("widths", f"{value!r} is not a width; widths are whole pixels, as [320, 640]")
-    return value
 
 
 # --- encodings --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -100,13 +100,14 @@ class Pictures:
 
         Without a parameter that changes pixels it is that of the original. Raises BadParameter in debug.
         """
-        path, prefix, end_s = plain(path), self._start(), self._end_s(expires)
-
-        def make(sources: Sequence[Source]) -> str:
-            return self._candidates(prefix, end_s).url(sources[0], as_query(parameters))
-
+        path, prefix = plain(path), self._start()
         try:
-            return self._made(("url", path, prefix, end_s, *parameters.items()), (path,), make)
+            end_s, query = self._end_s(expires), as_query(parameters)
+
+            def make(sources: Sequence[Source]) -> str:
+                return self._candidates(prefix, end_s).url(sources[0], query)
+
+            return self._made(("url", path, prefix, end_s, *query.items()), (path,), make)
         except RequestError as error:
             return self._plain_url(prefix, path, error)
 
@@ -120,17 +121,16 @@ class Pictures:
     ) -> str:
         """A value for ``srcset``: the picture in the widths of the ladder or in *widths*, never wider than
         the source. Raises BadParameter in debug."""
-        path, prefix, end_s = plain(path), self._start(), self._end_s(expires)
-        widths = None if widths is None else tuple(widths)
-
-        def make(sources: Sequence[Source]) -> str:
-            query = as_query(parameters)
-            encoding = query.get("encoding", "")
-            offer = self._candidates(prefix, end_s).offer(sources[0], query, [encoding], widths)
-            return _srcset(offer.candidates[encoding])
-
+        path, prefix = plain(path), self._start()
         try:
-            return self._made(("srcset", path, prefix, end_s, widths, *parameters.items()), (path,), make)
+            end_s, query, wide = self._end_s(expires), as_query(parameters), _widths(widths)
+
+            def make(sources: Sequence[Source]) -> str:
+                encoding = query.get("encoding", "")
+                offer = self._candidates(prefix, end_s).offer(sources[0], query, [encoding], wide)
+                return _srcset(offer.candidates[encoding])
+
+            return self._made(("srcset", path, prefix, end_s, wide, *query.items()), (path,), make)
         except RequestError as error:
             return self._plain_url(prefix, path, error)
 
@@ -162,36 +162,38 @@ class Pictures:
 
         Raises BadParameter in debug.
         """
-        path, alt, prefix, end_s = plain(path), plain(alt), self._start(), self._end_s(expires)
-        widths = None if widths is None else tuple(widths)
-        paths = (path, *(plain(crop["path"]) for crop in sources if "path" in crop))
-
-        def make(found: Sequence[Source]) -> Markup:
-            candidates, query = self._candidates(prefix, end_s), as_query({"preset": preset, **parameters})
-            encodings = candidates.encodings(found[0], query, formats)
-            is_lazy = _choose("loading", loading, ("lazy", "eager")) == "lazy" and not priority
-            lines, others = [], iter(found[1:])
-            for crop in sources:
-                source = next(others) if "path" in crop else found[0]
-                lines += _crop(candidates, crop, source, query, formats, sizes, is_lazy)
-            offer = candidates.offer(found[0], query, encodings, widths)
-            shown = _sizes(sizes, offer, query, is_lazy)
-            lines += [_source_tag(offer, encoding, shown) for encoding in encodings[:-1]]
-            image = {
-                **_image(offer, encodings[-1], shown, is_lazy, priority),
-                "alt": alt,
-                "data-imagefactory": len(offer.candidates[encodings[-1]]) > 1,
-                "class": class_,
-                "style": _style(found[0], offer.recipe) if placeholder else None,
-            }
-            return _picture([*lines, _tag("img", image | _extra(attrs))])
-
-        key = (
-            "picture", path, alt, prefix, end_s, sizes, preset, formats, widths, sources, loading, priority,
-            placeholder, class_, attrs, *parameters.items(),
-        )  # fmt: skip
+        path, prefix = plain(path), self._start()
         try:
-            return self._made(key, paths, make, placeholder)
+            end_s, shown, text = self._end_s(expires), plain(sizes or "").strip(), _alt(alt)
+            query, names, wide = as_query({"preset": preset, **parameters}), _names(formats), _widths(widths)
+            crops, name, extra = _crops(sources, shown), _value(class_), _extra(attrs)
+            is_lazy = _choose("loading", loading, ("lazy", "eager")) == "lazy" and not priority
+
+            def make(found: Sequence[Source]) -> Markup:
+                candidates = self._candidates(prefix, end_s)
+                encodings = candidates.encodings(found[0], query, names)
+                lines, others = [], iter(found[1:])
+                for crop in crops:
+                    source = found[0] if crop.path is None else next(others)
+                    lines += _crop_tags(candidates, crop, source, query, names, is_lazy)
+                offer = candidates.offer(found[0], query, encodings, wide)
+                fitting = _sizes(shown, offer, query, is_lazy)
+                lines += [_source_tag(offer, encoding, fitting) for encoding in encodings[:-1]]
+                image = {
+                    **_image(offer, encodings[-1], fitting, is_lazy, bool(priority)),
+                    "alt": text,
+                    "data-imagefactory": len(offer.candidates[encodings[-1]]) > 1,
+                    "class": name,
+                    "style": _style(found[0], offer.recipe) if placeholder else None,
+                }
+                return _picture([*lines, _tag("img", image | extra)])
+
+            key = (
+                "picture", path, text, prefix, end_s, shown, names, wide, crops, is_lazy, bool(priority),
+                bool(placeholder), name, tuple(extra.items()), *query.items(),
+            )  # fmt: skip
+            paths = (path, *(crop.path for crop in crops if crop.path is not None))
+            return self._made(key, paths, make, bool(placeholder))
         except RequestError as error:
             return self._instead(prefix, path, alt, class_, error)
 
@@ -209,28 +211,29 @@ class Pictures:
     ) -> Markup:
         """The ``<link rel=preload>`` for a ``picture`` with the same arguments and ``priority``: in its first
         format, which browsers without it skip. Raises BadParameter in debug."""
-        path, prefix, end_s = plain(path), self._start(), self._end_s(expires)
-        widths = None if widths is None else tuple(widths)
-
-        def make(sources: Sequence[Source]) -> Markup:
-            candidates, query = self._candidates(prefix, end_s), as_query({"preset": preset, **parameters})
-            encoding = candidates.encodings(sources[0], query, formats)[0]
-            offer = candidates.offer(sources[0], query, [encoding], widths)
-            found = offer.candidates[encoding]
-            link = {
-                "rel": "preload",
-                "as": "image",
-                "href": found[0].url if len(found) == 1 else None,
-                "imagesrcset": _srcset(found) if len(found) > 1 else None,
-                "imagesizes": _sizes(sizes, offer, query, False) if len(found) > 1 else None,
-                "type": _media_type(encoding),
-                "media": media,
-                "fetchpriority": "high",
-            }
-            return _tag("link", link)
-
-        key = ("preload", path, prefix, end_s, sizes, preset, formats, widths, media, *parameters.items())
+        path, prefix = plain(path), self._start()
         try:
+            end_s, shown, screen = self._end_s(expires), plain(sizes or "").strip(), _value(media)
+            query, names, wide = as_query({"preset": preset, **parameters}), _names(formats), _widths(widths)
+
+            def make(sources: Sequence[Source]) -> Markup:
+                candidates = self._candidates(prefix, end_s)
+                encoding = candidates.encodings(sources[0], query, names)[0]
+                offer = candidates.offer(sources[0], query, [encoding], wide)
+                found = offer.candidates[encoding]
+                link = {
+                    "rel": "preload",
+                    "as": "image",
+                    "href": found[0].url if len(found) == 1 else None,
+                    "imagesrcset": _srcset(found) if len(found) > 1 else None,
+                    "imagesizes": _sizes(shown, offer, query, False) if len(found) > 1 else None,
+                    "type": _media_type(encoding),
+                    "media": screen,
+                    "fetchpriority": "high",
+                }
+                return _tag("link", link)
+
+            key = ("preload", path, prefix, end_s, shown, names, wide, screen, *query.items())
             return self._made(key, (path,), make)
         except RequestError as error:
             self._tell(path, error)
@@ -263,16 +266,13 @@ class Pictures:
 
     def _made(
         self,
-        key: tuple[object, ...],
+        key: Hashable,
         paths: tuple[str, ...],
         make: Callable[[Sequence[Source]], _Text],
         has_placeholder: bool = False,
     ) -> _Text:
-        """The text for *key*, made by *make* of the sources at *paths* unless it is remembered."""
-        try:
-            hash(key)
-        except TypeError:
-            key = _frozen(key)
+        """The text for *key*, made by *make* of the sources at *paths* unless it is remembered. What *make*
+        writes must be in *key* as it is written: an object may be another one, or say another thing, soon."""
         entry: _Entry[_Text] | None = self._memo.get(key)
         if entry is not None and entry.files and _is_unchanged(entry.files):
             return entry.text
@@ -311,7 +311,7 @@ class Pictures:
         self._tell(path, error)
         return address(prefix, path)
 
-    def _instead(self, prefix: str, path: str, alt: str, class_: str | None, error: RequestError) -> Markup:
+    def _instead(self, prefix: str, path: str, alt: str, class_: object, error: RequestError) -> Markup:
         """What stands in the page for a picture that is not to be had."""
         self._tell(path, error)
         if not self.is_debug():
@@ -340,19 +340,88 @@ def _is_unchanged(files: Sequence[tuple[str, Stamp]]) -> bool:
     return True
 
 
+# --- arguments: read once, to what is written of them ------------------------------------------------------
+
+
+class _Crop(NamedTuple):
+    """One of ``sources``; *path* is None for the picture's own, *query* what it says itself."""
+
+    media: str
+    path: str | None
+    sizes: str
+    widths: tuple[int, ...] | None
+    query: tuple[tuple[str, str], ...]
+
+
 def _choose(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise BadParameter(name, f"{name}={value!r} is not one of {', '.join(allowed)}")
     return value
 
 
-def _frozen(value: object) -> Any:
-    """*value* as a key; True is another one than 1."""
-    if isinstance(value, Mapping):
-        return tuple((name, _frozen(item)) for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return tuple(map(_frozen, value))
-    return (type(value).__name__, repr(value))
+def _several(name: str, values: object, right: str) -> tuple[Any, ...]:
+    """*values* as a tuple: an iterator gives its items only once."""
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise BadParameter(name, f"{name}={values!r:.80} is no list; {right}")
+    return tuple(values)
+
+
+def _value(value: object) -> str | bool | None:
+    """The value of an attribute: its text, or what ``_tag`` has no text for."""
+    return value if value is None or isinstance(value, bool) else plain(value)
+
+
+def _alt(alt: object) -> str:
+    if alt is None:
+        raise BadParameter("alt", 'alt is None; write what the picture shows, or alt="" for decoration')
+    return plain(alt)
+
+
+def _names(formats: object) -> tuple[str, ...]:
+    if isinstance(formats, str):
+        return (plain(formats),)
+    return tuple(map(plain, _several("formats", formats, 'write ("avif", "webp"), or () for a plain <img>')))
+
+
+def _widths(widths: object) -> tuple[int, ...] | None:
+    if widths is None:
+        return None
+    found = _several("widths", widths, "widths are whole pixels, as [320, 640]")
+    if not found:
+        raise BadParameter("widths", "widths is empty; name one or more, or leave it out")
+    for each in found:
+        if not isinstance(each, int) or isinstance(each, bool) or each < 1:
+            problem = f"{each!r:.80} is not a width; widths are whole pixels, as [320, 640]"
+            raise BadParameter("widths", problem)
+    return tuple(map(int, found))
+
+
+def _crops(sources: object, sizes: str) -> tuple[_Crop, ...]:
+    """The crops in *sources*; *sizes* is that of those which have none. Raises BadParameter."""
+    right = "each of sources is a mapping with 'media', as (max-width: 600px)"
+    crops = []
+    for each in _several("sources", sources, right):
+        if not isinstance(each, Mapping) or not each.get("media"):
+            raise BadParameter("sources", right)
+        own = {str(name): value for name, value in each.items()}
+        media, path = plain(own.pop("media")), own.pop("path", None)
+        shown = plain(own.pop("sizes", sizes) or "").strip()
+        widths = _widths(own.pop("widths", None))
+        query = tuple(as_query(own).items())
+        crops.append(_Crop(media, None if path is None else plain(path), shown, widths, query))
+    return tuple(crops)
+
+
+def _extra(attrs: object) -> dict[str, str | bool | None]:
+    """Further attributes, by names that can do no harm. Raises BadParameter."""
+    if not isinstance(attrs, Mapping | None):
+        raise BadParameter("attrs", f'attrs={attrs!r:.80} is no mapping; write {{"id": "tom"}}')
+    extra = {str(name): _value(value) for name, value in (attrs or {}).items()}
+    for name in extra:
+        if not (_ATTRIBUTE.fullmatch(name) or name in _ATTRIBUTES):
+            known = f"data-*, aria-*, {', '.join(sorted(_ATTRIBUTES))}"
+            raise BadParameter("attrs", f"{name!r} is no attribute to be added; there are {known}")
+    return extra
 
 
 # --- HTML -------------------------------------------------------------------------------------------------
@@ -375,51 +444,32 @@ def _tag(name: str, attributes: Mapping[str, Any]) -> Markup:
     return Markup(f"<{' '.join(words)}>")  # noqa: S704  # values are escaped, names are known or checked
 
 
-def _extra(attrs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Further attributes, by names that can do no harm. Raises BadParameter."""
-    for name in attrs or {}:
-        if not (_ATTRIBUTE.fullmatch(str(name)) or name in _ATTRIBUTES):
-            known = f"data-*, aria-*, {', '.join(sorted(_ATTRIBUTES))}"
-            raise BadParameter("attrs", f"{name!r} is no attribute to be added; there are {known}")
-    return dict(attrs or {})
-
-
 def _srcset(candidates: Sequence[Candidate]) -> str:
     return ", ".join(f"{each.url} {each.width}w" for each in candidates)
 
 
-def _sizes(sizes: str | None, offer: Offer, query: Query, is_lazy: bool) -> str:
+def _sizes(sizes: str, offer: Offer, query: Query, is_lazy: bool) -> str:
     """The value of ``sizes``: where nothing is said, as wide as asked for and as the window at most.
 
     ``auto`` lets the browser use the size in the layout, which it knows when it loads lazily.
     """
-    text = plain(sizes or "").strip()
-    bare = re.sub(r"^auto\s*(,|$)\s*", "", text, flags=re.IGNORECASE)
+    bare = re.sub(r"^auto\s*(,|$)\s*", "", sizes, flags=re.IGNORECASE)
     if not bare:
         is_sized = bool(SIZES & query.keys()) or "preset" in query
         bare = f"(max-width: {offer.width}px) 100vw, {offer.width}px" if is_sized and offer.width else "100vw"
     return f"auto, {bare}" if is_lazy else bare
 
 
-def _crop(
-    candidates: Candidates,
-    crop: Mapping[str, Any],
-    source: Source,
-    base: Query,
-    formats: Sequence[str],
-    sizes: str | None,
-    is_lazy: bool,
+def _crop_tags(
+    candidates: Candidates, crop: _Crop, source: Source, base: Query, formats: Sequence[str], is_lazy: bool
 ) -> list[Markup]:
     """The ``<source>`` lines of one *crop*: also in its last format, else a browser without the others
     would show the picture that is cut for another screen."""
-    if not crop.get("media"):
-        raise BadParameter("sources", "each of sources is a mapping with 'media', as (max-width: 600px)")
-    own = {name: value for name, value in crop.items() if name not in ("media", "path", "sizes", "widths")}
-    query = merged(base, as_query(own))
+    query = merged(base, dict(crop.query))
     encodings = candidates.encodings(source, query, formats)
-    offer = candidates.offer(source, query, encodings, crop.get("widths"))
-    shown = _sizes(crop.get("sizes", sizes), offer, query, is_lazy)
-    return [_source_tag(offer, encoding, shown, crop["media"]) for encoding in encodings]
+    offer = candidates.offer(source, query, encodings, crop.widths)
+    shown = _sizes(crop.sizes, offer, query, is_lazy)
+    return [_source_tag(offer, encoding, shown, crop.media) for encoding in encodings]
 
 
 def _source_tag(offer: Offer, encoding: str, sizes: str, media: str | None = None) -> Markup:

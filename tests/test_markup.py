@@ -493,6 +493,48 @@ def test_a_replaced_picture_has_new_markup(make: Make, pictures: Path) -> None:
     assert 'width="200" height="100"' in pages.picture(TOM, alt="")
 
 
+class Word:
+    """Text that may change, of an object that may be gone."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda word: {"attrs": {"data-x": word}},
+        lambda word: {"attrs": {"data-x": word, "data-list": []}},
+        lambda word: {"class_": word},
+        lambda word: {"sizes": word},
+        lambda word: {"alt": word},
+        lambda word: {"sources": [{"media": word}]},
+    ],
+)
+def test_markup_is_remembered_by_what_is_written(make: Make, given: Callable[[Word], Any]) -> None:
+    pages, same = make(), Word("")
+    for number in range(50):
+        same.text = f"word{number}end"
+        for word in (Word(same.text), same):
+            assert same.text in pages.picture(TOM, **{"alt": "", **given(word)})
+    assert picture(pages, class_=Markup("a&amp;b"))[-1].get("class") == "a&b"
+    assert picture(pages, class_="a&amp;b")[-1].get("class") == "a&amp;b"
+
+
+def test_iterators_are_as_lists(make: Make) -> None:
+    crop = {"media": "print", "path": "flag.png", "size": "60x60"}
+    lists: dict[str, Any] = {"widths": [50, 60], "formats": ["webp"]}
+    expected = make().picture(TOM, alt="", sources=[{**crop, "widths": [20, 30]}], **lists)
+    once = {name: iter(values) for name, values in lists.items()}
+    crops = iter([{**crop, "widths": iter([20, 30])}])
+    assert make().picture(TOM, alt="", sources=crops, **once) == expected
+    assert expected.count("<source") == 3
+    assert make().preload(TOM, formats=iter(["webp"])) == make().preload(TOM, formats=["webp"])
+
+
 def test_a_placeholder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = make()
     plain = pages.generator.source(TOM)
