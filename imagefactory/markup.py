@@ -37,6 +37,8 @@ _TOLD = 1000  # paths that a warning was logged for
 
 _Text = TypeVar("_Text", bound=str)  # Markup where it is HTML
 
+_LONGEST_S = 10**11  # e has 12 digits at most
+
 _LARGEST_SRC = 1280  # for who reads no srcset: crawlers, and browsers of before 2015
 
 _ATTRIBUTE = re.compile(r"(?:data|aria)-[a-z0-9]+(?:[-_.][a-z0-9]+)*", re.ASCII)
@@ -297,13 +299,18 @@ class Pictures:
         root = self.root().strip("/")
         return f"/{quote(root, safe='/')}{self._prefix}" if root else self._prefix
 
-    def _end_s(self, expires: float | None) -> int | None:
+    def _end_s(self, expires: Any) -> int | None:
         """When what lasts *expires* seconds ends, in unix seconds: on the next multiple of a tenth of it, so
-        that pages of one time have one URL and caches keep it."""
+        that pages of one time have one URL and caches keep it; before now for less than 0. Raises
+        BadParameter."""
         if expires is None:
             return None
+        is_number = isinstance(expires, int | float) and not isinstance(expires, bool)
+        if not is_number or not abs(expires) <= _LONGEST_S or str(expires) == "-0.0":  # nan: no comparison
+            problem = f"the longest is {_LONGEST_S}, which are {_LONGEST_S // 604_800} weeks"
+            raise BadParameter("expires", f"expires={expires!r:.80} is no time in seconds; {problem}")
         step = max(1, int(expires) // 10)
-        return -(-int(self.generator.now_s() + expires) // step) * step
+        return max(0, -(-int(self.generator.now_s() + expires) // step) * step)
 
     # --- what goes wrong
 
@@ -311,11 +318,12 @@ class Pictures:
         self._tell(path, error)
         return address(prefix, path)
 
-    def _instead(self, prefix: str, path: str, alt: str, class_: object, error: RequestError) -> Markup:
+    def _instead(self, prefix: str, path: str, alt: object, class_: object, error: RequestError) -> Markup:
         """What stands in the page for a picture that is not to be had."""
         self._tell(path, error)
         if not self.is_debug():
-            return _tag("img", {"src": address(prefix, path), "alt": alt, "class": class_})
+            text = "" if alt is None else plain(alt)
+            return _tag("img", {"src": address(prefix, path), "alt": text, "class": class_})
         text = _clean(f"picture {path!r}: {error}")
         tag = _tag("span", {"class": class_, "style": "outline:3px solid red;color:red;background:white"})
         return Markup(f"{tag}{escape(text)}</span>")  # noqa: S704

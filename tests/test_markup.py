@@ -45,8 +45,8 @@ def nodes(text: str) -> list[Any]:
 
 
 def urls(srcset: str) -> dict[int, str]:
-    """URLs by their widths."""
-    return {int(part.split()[1][:-1]): part.split()[0] for part in srcset.split(", ")}
+    """URLs by their widths; none for a URL without one."""
+    return {int(part.split()[1][:-1]): part.split()[0] for part in srcset.split(", ") if " " in part}
 
 
 def picture(pictures: Pictures, path: str = TOM, **arguments: Any) -> list[Any]:
@@ -179,7 +179,7 @@ def test_markup_is_valid_html(make: Make, arguments: dict[str, Any], renderer: C
     assert set(found[-1].keys()) - allowed <= {"class", "id", "hidden", "title"}
     for node in found:
         assert set(node.get("srcset", "")) & set("\"'<>\x00") == set()
-        for width, url in urls(node.get("srcset")).items() if "w" in node.get("srcset", "")[-1:] else ():
+        for width, url in urls(node.get("srcset", "")).items():
             assert 1 <= width <= 400
             assert urlsplit(url).path in (f"/picture/{TOM}", "/picture/flag.png")
     assert renderer.renders == 0
@@ -409,18 +409,48 @@ def test_globals_of_the_host_stay(pictures: Path, tmp_path: Path) -> None:
         ({"loading": "later"}, "loading='later' is not one of lazy, eager"),
         ({"sources": [{"size": "9x9"}]}, "a mapping with 'media'"),
         ({"rect": "900,900,1,1"}, "outside of the picture"),
+        ({"expires": ""}, "expires='' is no time in seconds"),
+        ({"expires": "10m"}, "expires='10m' is no time in seconds"),
+        *(
+            ({"expires": seconds}, "the longest is 100000000000, which are 165343 weeks")
+            for seconds in (1e12, float("inf"), float("nan"), -0.0, 10**40)
+        ),
+        ({"widths": 0}, r"widths=0 is no list; widths are whole pixels, as \[320, 640\]"),
+        ({"formats": None}, r"formats=None is no list; write \("),
+        ({"sources": None}, "sources=None is no list; each of sources is a mapping"),
+        ({"sources": ["print"]}, "each of sources is a mapping"),
+        ({"sources": [{"media": "print", 5: 6}]}, "there is no parameter '5'"),
+        ({"attrs": ["id"]}, "is no mapping"),
+        ({"alt": None}, 'alt="" for decoration'),
+        ({"loading": []}, "is not one of lazy, eager"),
     ],
     ids=str,
 )
 def test_mistakes_are_errors_in_debug(
     make: Make, arguments: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    arguments = {"alt": "x", **arguments}
     with pytest.raises(BadParameter, match=message):
-        make().picture(TOM, alt="x", **arguments)
+        make().picture(TOM, **arguments)
+    pages = make(debug=False)
     for _ in range(2):
-        found = nodes(pages.picture(TOM, alt="x", **arguments)) if (pages := make(debug=False)) else []
-        assert found[-1].tag == "img"
-        assert found[-1].get("alt") == "x"
+        found = nodes(pages.picture(TOM, **arguments))
+        assert (found[-1].tag, found[-1].get("alt")) == ("img", arguments["alt"] or "")
+
+
+@pytest.mark.parametrize("arguments", [{"expires": ""}, {"expires": 1e12}, {"widths": 0}, {"formats": None}])
+def test_mistakes_are_logged_in_production(
+    make: Make, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = make(debug=False)
+    plain = f"/picture/{TOM}"
+    assert pages.picture(TOM, alt="", **arguments) == f'<img src="{plain}" alt="">'
+    if "widths" in arguments:
+        assert pages.srcset(TOM, **arguments) == plain
+    if "expires" in arguments:
+        assert pages.url(TOM, **arguments) == plain
+    assert pages.preload(TOM, **arguments) == ""
+    assert len(caplog.records) == 1
 
 
 def test_a_jxl_without_its_extra(make: Make) -> None:
@@ -618,8 +648,14 @@ def test_signed_urls_of_a_page_are_good_for_their_picture_alone(
     app = Flask("host")
     app.test_client_class = Buffered
     factory = ImageFactory(app, from_mapping(values, tmp_path), renderer=renderer)
-    for arguments in ({}, {"size": "50x50", "fit": "cover", "expires": 600}, {"encoding": "WEBP"}):
+    for arguments in (
+        {},
+        {"size": "50x50", "fit": "cover", "expires": 600},
+        {"encoding": "WEBP", "expires": 10**11},
+    ):
         for node in picture(factory.pictures, **arguments):
-            for url in urls(node.get("srcset")).values() if node.get("srcset", "")[-1:] == "w" else ():
+            for url in urls(node.get("srcset", "")).values():
                 assert app.test_client().get(url).status_code == 200
                 assert app.test_client().get(url.replace("tom", "tim")).status_code in (403, 404)
+    answer = app.test_client().get(factory.pictures.url(TOM, scalex=50, expires=-(10**11)))
+    assert (answer.status_code, answer.json["error"]) == (403, "expired")

@@ -91,6 +91,8 @@ def test_a_mistake_is_said(run: Callable[..., Result], arguments: list[str], cod
     [
         (["--expires", "1h"], "add --sign"),
         (["--sign", "--expires", "soon"], "--expires: 'soon' is not a time"),
+        (["--sign", "--expires", ""], "--expires: '' is not a time"),
+        (["--sign", "--expires", "99999999w"], "the longest is 100000000000, which are 165343 weeks"),
     ],
 )
 def test_an_expiry_is_for_what_is_signed(run: Callable[..., Result], options: list[str], text: str) -> None:

@@ -49,12 +49,12 @@ def url(
     config = load(file)
     generator = Generator(config, InThread(), store=MemoryStore(1))
     name = picture_path(path, config)
-    if (sign or expires) and generator.access.signer is None:
+    if (sign or expires is not None) and generator.access.signer is None:
         raise Failure('signing.keys: a signature needs a key; write id = "secret" in [signing.keys]', 2)
-    if expires and not (sign or generator.access.must_sign(name)):
+    if expires is not None and not (sign or generator.access.must_sign(name)):
         raise Failure("--expires is for signed URLs; add --sign", 2)
     try:
-        lasts_s = parse_seconds(expires) if expires else None
+        lasts_s = None if expires is None else parse_seconds(expires)
     except ValueError as error:
         raise Failure(f"--expires: {error}", 2) from error
     values = {}
