@@ -18,7 +18,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from .candidates import SIZES, Candidate, Candidates, Offer, Query, as_query, merged, plain
-from .errors import BadParameter, RequestError
+from .errors import BadParameter, NotFound, RequestError
 from .formats import ENCODINGS
 from .generator import Generator
 from .jobs import Stamp
@@ -37,6 +37,7 @@ _TOLD = 1000  # paths that a warning was logged for
 
 _Text = TypeVar("_Text", bound=str)  # Markup where it is HTML
 
+_NO_PICTURE = "data:,"  # a src is needed, and this one asks for nothing
 _LONGEST_S = 10**11  # e has 12 digits at most
 
 _LARGEST_SRC = 1280  # for who reads no srcset: crawlers, and browsers of before 2015
@@ -316,6 +317,15 @@ class Pictures:
 
     def _plain_url(self, prefix: str, path: str, error: RequestError) -> str:
         self._tell(path, error)
+        return self._address(prefix, path)
+
+    def _address(self, prefix: str, path: str) -> str:
+        """The URL of *path* itself; empty for what can be no picture's: browsers take ``..`` for a way out,
+        also percent-encoded."""
+        try:
+            self.generator.sources.locate(path)
+        except NotFound:
+            return ""
         return address(prefix, path)
 
     def _instead(self, prefix: str, path: str, alt: object, class_: object, error: RequestError) -> Markup:
@@ -323,7 +333,8 @@ class Pictures:
         self._tell(path, error)
         if not self.is_debug():
             text = "" if alt is None else plain(alt)
-            return _tag("img", {"src": address(prefix, path), "alt": text, "class": class_})
+            src = self._address(prefix, path) or _NO_PICTURE
+            return _tag("img", {"src": src, "alt": text, "class": class_})
         text = _clean(f"picture {path!r}: {error}")
         tag = _tag("span", {"class": class_, "style": "outline:3px solid red;color:red;background:white"})
         return Markup(f"{tag}{escape(text)}</span>")  # noqa: S704
