@@ -16,6 +16,7 @@ from .config import parameter
 from .errors import BadParameter, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from .generator import Generator
+from .geometry import snap
 from .parameters import NAMES, OURS, Request, address, in_order, query_text
 from .recipe import Recipe
 from .signing import Policy
@@ -168,7 +169,8 @@ class Candidates:
         natural = self._size(source, request, whole)
         width = size[0] or min(recipe.width or natural[0], natural[0])
         is_boxed = bool(recipe.width and recipe.height) and recipe.fit in _BOXED
-        box = size if recipe.fit == "stretch" and all(size) else (recipe.width, recipe.height)
+        is_stretched = is_boxed and recipe.fit == "stretch"
+        box = size if is_stretched and all(size) else (recipe.width, recipe.height)
         limit = min(natural[0], natural[1] * box[0] // box[1]) if is_boxed else natural[0]
         limit = max(limit, width)
         if limits.sizes == "ladder":
@@ -178,13 +180,21 @@ class Candidates:
             chosen = {*(step for step in limits.ladder if step < top), top}
         else:
             chosen = {min(each, limit) for each in widths}
+        own = recipe
+        if limits.sizes == "ladder":
+            own = snap(recipe, *natural, limits.ladder)
+            chosen = {snap(replace(recipe, width=each), *natural, limits.ladder).width for each in chosen}
+            if is_stretched:  # the server cuts each side of what is larger by itself
+                chosen = {each if each <= limit else own.width for each in chosen}
         fixed = {name: value for name, value in query.items() if name not in SIZES}
         preset = self.generator.rules.presets.get(request.preset)
         if preset is not None and "dpr" in preset.values:
             fixed["dpr"] = "1"
         steps = [{"scalex": str(wide)} for wide in sorted(chosen)]
         for step in steps:
-            if is_boxed:
+            if is_stretched and int(step["scalex"]) > limit:
+                step["scaley"] = str(own.height)
+            elif is_boxed:
                 step["scaley"] = str(max(1, (2 * int(step["scalex"]) * box[1] + box[0]) // (2 * box[0])))
             elif preset is not None and "sizes" in preset.values:
                 step["scaley"] = "0"  # else the preset's would bind

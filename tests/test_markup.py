@@ -296,6 +296,26 @@ def test_descriptors_are_what_the_urls_give(
         assert abs(found.width / ratio - found.height) <= 1
 
 
+@pytest.mark.parametrize("ladder", [[100, 250], [100, 160, 250, 500], [500, 1000]], ids=str)
+@pytest.mark.parametrize("fit", ["stretch", "cover", "pad", "inside", "outside"])
+@pytest.mark.parametrize("widths", [None, (90, 380, 5000)], ids=str)
+def test_a_candidate_on_the_ladder_has_the_ratio_that_was_asked_for(
+    make: Make, fit: str, ladder: Sequence[int], widths: Sequence[int] | None
+) -> None:
+    pages = make(limits={"sizes": "ladder", "ladder": ladder})
+    rules, source = pages.generator.rules, pages.generator.source(TOM)
+    for size in ("90x300", "80x200", "380x100", "60x600", "300x20", "5000x40", "400x300"):
+        for enlarge in (0, 1):
+            image = picture(pages, formats=(), size=size, fit=fit, enlarge=enlarge, widths=widths)[-1]
+            ratio = int(image.get("width")) / int(image.get("height"))
+            found = urls(image.get("srcset", "")) or {0: image.get("src")}
+            for promised, url in found.items():
+                request = rules.request(parse_qsl(urlsplit(url).query))
+                width, height = rules.version(source, request.recipe, "jpeg")[1]
+                assert (request.recipe.width in ladder, promised in (0, width)) == (True, True)
+                assert abs(width / ratio - height) <= 1.5 + 0.5 * width / int(image.get("width")), url
+
+
 def test_no_candidate_is_above_the_ladder(site: Callable[..., Flask]) -> None:
     app = site(limits={"sizes": "ladder", "ladder": [100, 250]})
     image = picture(app.extensions["imagefactory"].pictures, formats=())[-1]
