@@ -33,7 +33,7 @@ _KINDS = (SIZES, frozenset({"gravity", "fp"}), frozenset({"preset", *SIZES}))
 
 
 class Candidate(NamedTuple):
-    """A URL, and the size in pixels of what it gives (the height 0 where only a render can tell)."""
+    """A URL, and the size in pixels of what it gives, 0 where only a render can tell."""
 
     url: str
     width: int
@@ -42,8 +42,9 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The candidates of one picture by encoding, widths ascending; what was asked for as a *recipe*, and the
-    size in pixels that it has in the layout, 0 where only a render can tell."""
+    """The candidates of one picture by encoding, widths ascending; a single one where its width is unknown.
+    What was asked for as a *recipe*, and the size in pixels that it has in the layout, 0 where only a render
+    can tell."""
 
     candidates: Mapping[str, Sequence[Candidate]]
     recipe: Recipe
@@ -135,7 +136,6 @@ class Candidates:
             rungs = {}
             for start, step, recipe in zip(starts, steps, recipes, strict=True):
                 version, (width, height) = self.generator.rules.version(source, recipe, name)
-                width = width or recipe.width or 1
                 signature = self._sign(source.path, {**step, **full}) if shared is None else shared
                 rungs[width] = Candidate(f"{start}{middle}{version}{signature}", width, height)
             candidates[encoding] = [rungs[width] for width in sorted(rungs)]
@@ -159,7 +159,8 @@ class Candidates:
         widths: Sequence[int] | None,
     ) -> tuple[Query, list[Query]]:
         """What of *query* is in all its URLs, and the ``scalex`` and ``scaley`` of each, ascending: nothing
-        where the preset has the only size."""
+        where there is one size only, the preset's or, of what is trimmed, the one that was asked for. The
+        widest of *widths* where none was."""
         limits, recipe = self.generator.config.limits, request.recipe
         if self._takes_presets_only():
             if widths is not None:
@@ -198,6 +199,9 @@ class Candidates:
                 step["scaley"] = str(max(1, (2 * int(step["scalex"]) * box[1] + box[0]) // (2 * box[0])))
             elif preset is not None and "sizes" in preset.values:
                 step["scaley"] = "0"  # else the preset's would bind
+        if recipe.trim is not None:  # a width that only a render can tell is none to choose by
+            is_open = widths is not None and not (recipe.width or recipe.height)
+            return (in_order(fixed), steps[-1:]) if is_open else (query, [{}])
         return in_order(fixed), steps
 
     def _policy(self, steps: Sequence[Query], encodings: Sequence[str]) -> Policy | None:

@@ -123,7 +123,8 @@ class Pictures:
         **parameters: Any,
     ) -> str:
         """A value for ``srcset``: the picture in the widths of the ladder or in *widths*, never wider than
-        the source. Raises BadParameter in debug."""
+        the source; with ``trim`` one URL, as only a render can tell how wide that is. Raises BadParameter in
+        debug."""
         path, prefix = plain(path), self._start()
         try:
             end_s, query, wide = self._end_s(expires), as_query(parameters), _widths(widths)
@@ -464,7 +465,7 @@ def _tag(name: str, attributes: Mapping[str, Any]) -> Markup:
 
 
 def _srcset(candidates: Sequence[Candidate]) -> str:
-    return ", ".join(f"{each.url} {each.width}w" for each in candidates)
+    return ", ".join(f"{each.url} {each.width}w" if each.width else each.url for each in candidates)
 
 
 def _sizes(sizes: str, offer: Offer, query: Query, is_lazy: bool) -> str:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from imagefactory import ImageFactory
+from imagefactory.candidates import SIZES
 from imagefactory.config import from_mapping
 from imagefactory.errors import BadParameter
 from imagefactory.generator import Generator
@@ -87,7 +88,7 @@ def site(tmp_path: Path, pictures: Path, renderer: Counting) -> Callable[..., Fl
         {"encoding": "webp", "quality": 50},
         {"encoding": "auto", "gravity": "north"},
         {"size": "100x50", "fit": "cover", "fp": (0.1, 0.2)},
-        {"scalex": 90, "trim": 5, "background": "teal"},
+        {"scalex": 90, "sharpen": 5, "background": "teal"},
         {"preset": "double", "rotate": 90},
     ],
 )
@@ -294,6 +295,36 @@ def test_descriptors_are_what_the_urls_give(
         found = Image.open(io.BytesIO(answer.data))
         assert (found.width, "immutable" in answer.headers["Cache-Control"]) == (width, True)
         assert abs(found.width / ratio - found.height) <= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "arguments", "asked"),
+    [
+        ("any", {"trim": 5}, {}),
+        ("any", {"trim": 5, "w": 90, "dpr": 2}, {"scalex": "90", "dpr": "2"}),
+        ("any", {"trim": 5, "size": "90x90", "fit": "stretch", "widths": [200]}, {"size": "90x90"}),
+        ("any", {"trim": 5, "widths": [50, 300, 200], "dpr": 2}, {"scalex": "300"}),
+        ("ladder", {"trim": 5, "widths": [50, 300, 200]}, {"scalex": "320"}),
+        ("signed", {"trim": 5, "widths": [5000]}, {"scalex": "400"}),
+        ("any", {"preset": "cut"}, {"preset": "cut"}),
+        ("ladder", {"trim": 5, "w": 90}, {"scalex": "90"}),
+        ("presets", {"preset": "cut"}, {"preset": "cut"}),
+    ],
+    ids=str,
+)
+def test_what_is_trimmed_has_one_url_without_a_width(
+    make: Make, sizes: str, arguments: dict[str, Any], asked: dict[str, str]
+) -> None:
+    pages = make(limits={"sizes": sizes}, presets={"cut": {"trim": 10}}, signing={"keys": {"web": "x" * 16}})
+    url = pages.srcset(TOM, **arguments)
+    query = dict(parse_qsl(urlsplit(url).query))
+    assert {name: query[name] for name in query if name in {*SIZES, "preset"}} == asked
+    source, image = picture(pages, formats=("webp",), **arguments)
+    assert [source.get(name) for name in ("sizes", "width")] == [None, None]
+    assert re.fullmatch(r"[^ ,]+", source.get("srcset"))
+    assert [image.get(name) for name in ("srcset", "sizes", "width", "data-imagefactory")] == [None] * 4
+    assert pages.generator.rules.request(parse_qsl(urlsplit(image.get("src")).query)).version
+    assert " " not in url
 
 
 @pytest.mark.parametrize("ladder", [[100, 250], [100, 160, 250, 500], [500, 1000]], ids=str)
