@@ -55,7 +55,6 @@ __all__ = ["Answer", "Generator"]
 
 _log = logging.getLogger(__name__)
 
-_RACY_NS = 2_000_000_000
 _PROBE_S = 2.0
 
 

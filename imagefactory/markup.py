@@ -25,7 +25,7 @@ from .jobs import Stamp
 from .memo import Memo
 from .parameters import address
 from .recipe import Recipe
-from .variants import Source
+from .variants import Source, placeholder_in
 
 __all__ = ["Pictures"]
 
@@ -47,7 +47,6 @@ _ATTRIBUTES = frozenset(
     """id title role lang dir hidden tabindex draggable translate itemprop slot part elementtiming
     crossorigin referrerpolicy""".split()  # noqa: SIM905  # a list is 14 lines
 )
-_PLACEHOLDER = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/]{1,4000}={0,2}", re.ASCII)
 # What no HTML document may have: controls, halves of characters, and what is none.
 _UNFIT = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
@@ -538,9 +537,9 @@ def _picture(tags: Sequence[Markup]) -> Markup:
 
 def _style(source: Source, recipe: Recipe) -> str | None:
     """The source's tiny picture as a background, where it fits and nothing would shine through."""
-    text = source.placeholder
+    text = placeholder_in(source.placeholder)
     is_other = recipe.rotate or recipe.flop or recipe.rect or recipe.trim is not None or recipe.grayscale
     has_alpha = source.header is None or source.header.has_alpha
-    if is_other or has_alpha or recipe.fit == "pad" or not _PLACEHOLDER.fullmatch(text):
+    if is_other or has_alpha or recipe.fit == "pad" or not text:
         return None
     return f"background:url({text}) center/cover no-repeat"

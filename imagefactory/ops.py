@@ -16,7 +16,6 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from . import hooks
 from .admin import authorize
-from .config import Http
 from .errors import (
     BadParameter,
     BodyTooLarge,
@@ -28,7 +27,6 @@ from .errors import (
     nearest,
 )
 from .generator import Generator
-from .hints import NO_LEEWAY
 from .responses import Reply, error_reply, json_reply, options_reply
 from .sending import textual
 from .units import parse_seconds
@@ -40,8 +38,6 @@ _NAME = "imagefactory-ops"
 _METHODS = ("POST", "OPTIONS")
 _MAX_BODY = 64 * 1024
 _JSON = "application/json"
-# Nobody's script from another origin may read these answers, whatever [http] allows for pictures.
-_HTTP = Http()
 
 
 def blueprint(generator: Generator) -> Blueprint:
@@ -71,7 +67,7 @@ def purge_picture(generator: Generator, environ: Mapping[str, object], path: str
 def _purge(generator: Generator) -> Reply:
     """The reply to a request to ``/-/purge``."""
     if request.method == "OPTIONS":
-        return options_reply(NO_LEEWAY, _HTTP, _METHODS)
+        return options_reply(_METHODS)
     if request.method != "POST":
         raise MethodNotAllowed(request.method, _METHODS)
     authorize(request.environ, generator.config.admin.token)
@@ -134,7 +130,7 @@ def _answered(answer: Callable[[], Reply]) -> Response:
     try:
         return textual(answer())
     except RequestError as error:
-        return textual(error_reply(error, NO_LEEWAY, _HTTP))
+        return textual(error_reply(error))
 
 
 # --- what is asked for

@@ -500,12 +500,11 @@ def _check_presets_only(written: Mapping[str, str], may_set_encoding: bool) -> N
 
 
 def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
-    recipe, leeway = _recipe(values, salt, hints), NO_LEEWAY
+    recipe = _recipe(values, salt, hints)
     encoding = values.get("encoding", "")
     # A background alone is seen nowhere: the source's own encoding keeps its transparency.
     is_plain = not encoding and replace(recipe, background="") == Recipe(salt=salt)
-    if not is_plain:
-        leeway = _leeway(values, encoding)
+    leeway = NO_LEEWAY if is_plain else _leeway(values, encoding)
     return Request(
         recipe,
         encoding,
@@ -520,9 +519,8 @@ def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
 
 def _leeway(values: _Values, encoding: str) -> Leeway:
     sides = [side for _, size in values.get("sizes", ()) for side in size if side]
-    dpr = (
-        values.get("dpr", 1.0) if any(side != _AUTO for side in sides) else 1.0
-    )  # else it multiplies nothing
+    has_number = any(side != _AUTO for side in sides)  # else there is nothing to multiply
+    dpr = values.get("dpr", 1.0) if has_number else 1.0
     has_quality = encoding not in ENCODINGS or ENCODINGS[encoding].has_quality
     return Leeway(
         encoding == "auto",

@@ -18,11 +18,9 @@ from flask import Response, abort, request
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from .config import Http
 from .errors import NotFound, RequestError, Undecodable
 from .formats import ENCODINGS, PICTURE_SUFFIXES
 from .generator import Generator
-from .hints import NO_LEEWAY
 from .parameters import parse_request
 from .recipe import COMPASS
 from .responses import error_reply, json_reply
@@ -179,7 +177,7 @@ class _Playground:
                 },
             )
         except RequestError as error:
-            reply = error_reply(error, NO_LEEWAY, Http())
+            reply = error_reply(error)
         return textual(reply)
 
 

@@ -20,7 +20,7 @@ from .conditions import Verdict, content_range, judge
 from .config import Http
 from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .generator import Answer
-from .hints import Leeway
+from .hints import NO_LEEWAY, Leeway
 from .parameters import Request
 from .store import Body
 from .tags import tag_header
@@ -157,8 +157,13 @@ class FilePart:
         self._file.close()
 
 
-def error_reply(error: RequestError, leeway: Leeway, http: Http) -> Reply:
-    """The reply for *error*, at a URL with this *leeway*: JSON with its code and its public text."""
+# What [http] allows the scripts of other origins is for pictures. Other replies they may not read.
+_NO_PICTURES = Http()
+
+
+def error_reply(error: RequestError, leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES) -> Reply:
+    """The reply for *error*: JSON with its code and its public text. At the URL of a picture by its *leeway*
+    and by *http*."""
     extra = []
     if isinstance(error, Unavailable):
         extra.append(("Retry-After", str(error.retry_after_s)))
@@ -169,8 +174,10 @@ def error_reply(error: RequestError, leeway: Leeway, http: Http) -> Reply:
     return _json_reply(error.status, error.code, str(error), extra + _by_url(leeway, http))
 
 
-def options_reply(leeway: Leeway, http: Http, allowed: tuple[str, ...] = METHODS) -> Reply:
-    """The reply to OPTIONS (RFC 9110 §9.3.7)."""
+def options_reply(
+    allowed: tuple[str, ...] = METHODS, leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES
+) -> Reply:
+    """The reply to OPTIONS (RFC 9110 §9.3.7); *leeway* and *http* as in ``error_reply``."""
     return Reply(204, [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store"), *_by_url(leeway, http)])
 
 

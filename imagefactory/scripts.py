@@ -13,9 +13,7 @@ from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from markupsafe import Markup
 
-from .config import Http
 from .errors import MethodNotAllowed
-from .hints import NO_LEEWAY
 from .responses import METHODS, Reply, error_reply, json_reply, options_reply
 from .sending import textual
 
@@ -24,8 +22,6 @@ __all__ = ["blueprint", "imagefactory_script", "imagefactory_script_url"]
 _NAME = "imagefactory-script"
 _TEXT = Path(__file__).with_name("static").joinpath("imagefactory.js").read_bytes()
 _DIGEST = hashlib.sha256(_TEXT).hexdigest()
-# Whatever [http] allows scripts of other origins is for pictures.
-_HTTP = Http()
 
 
 def blueprint() -> Blueprint:
@@ -62,9 +58,9 @@ def _script(digest: str) -> Response:
 
 def _reply(digest: str) -> Reply:
     if request.method == "OPTIONS":
-        return options_reply(NO_LEEWAY, _HTTP)
+        return options_reply()
     if request.method not in METHODS:
-        return error_reply(MethodNotAllowed(request.method, METHODS), NO_LEEWAY, _HTTP)
+        return error_reply(MethodNotAllowed(request.method, METHODS))
     if digest != _DIGEST[:12]:
         detail = f"this server has no such script; its own is imagefactory.{_DIGEST[:12]}.js"
         return json_reply(404, {"error": "not_found", "detail": detail})

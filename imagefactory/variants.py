@@ -11,7 +11,7 @@ from .jobs import Stamp
 
 __all__ = ["Key", "Source", "Variant", "placeholder_in", "version"]
 
-_PLACEHOLDER = re.compile("data:image/webp;base64,[A-Za-z0-9+/=]{1,1000}")
+_PLACEHOLDER = re.compile("data:image/webp;base64,[A-Za-z0-9+/]{1,1000}={0,2}")
 
 
 @dataclass(frozen=True, slots=True)

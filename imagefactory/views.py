@@ -34,14 +34,14 @@ from werkzeug.wsgi import wrap_file
 from . import config as configs
 from .admin import is_authorized
 from .clients import is_local
-from .config import Config, Http
+from .config import Config
 from .dashboard import blueprint as dashboard_blueprint
 from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
 from .generator import Answer, Generator
-from .hints import NO_LEEWAY, read_hints
+from .hints import NO_LEEWAY, Leeway, read_hints
 from .jobs import Renderer
 from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
@@ -151,16 +151,15 @@ class ImageFactory:
 
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
-        http, leeway, pairs = self.config.http, NO_LEEWAY, None
+        http, leeway, pairs = self.config.http, None, None
         allowed = (*METHODS, "DELETE") if self.config.admin.token else METHODS
         self.generator.keeper.start()
         try:
             with suppress(BadParameter):
                 pairs = _pairs()
-                leeway = leeway_of(pairs, self.generator.rules.presets)
             if request.method == "OPTIONS":
                 self.generator.tally.add("requests options - 204")
-                return textual(options_reply(leeway, http, allowed))
+                return textual(options_reply(allowed, self._leeway(pairs), http))
             if request.method not in allowed:
                 raise MethodNotAllowed(request.method, allowed)
             if request.method == "DELETE":
@@ -198,10 +197,14 @@ class ImageFactory:
             raise Unavailable("the picture changes all the time", retry_after_s=1)
         except RequestError as error:
             self.generator.tally.add(f"requests {error.code} - {error.status}")
-            return textual(error_reply(error, leeway, http))
+            return textual(error_reply(error, leeway or self._leeway(pairs), http))
         except Exception:
             self.generator.tally.add("requests internal - 500")
             raise
+
+    def _leeway(self, pairs: list[tuple[str, str]] | None) -> Leeway:
+        """What a query leaves to the browser, whatever else is wrong with it; None is one that is no text."""
+        return NO_LEEWAY if pairs is None else leeway_of(pairs, self.generator.rules.presets)
 
     def _send(self, reply: Reply, body: Body, length: int) -> Response:
         if body.data is not None:
@@ -365,8 +368,7 @@ def _metrics(factory: ImageFactory, reader: Reader) -> Response:
             raise Unauthorized
         response = Response(exposition(reader.take()), content_type=CONTENT_TYPE)
     except RequestError as error:
-        # Whatever [http] allows scripts of other origins is for pictures.
-        return textual(error_reply(error, NO_LEEWAY, Http()))
+        return textual(error_reply(error))
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -584,14 +584,9 @@ def _transcoded(job: Job, file: decoders.Source, picture: Image.Image) -> bytes 
         return None
     if not _changes_no_pixel(job, picture, picture.size):
         return None
-    at = file.tell()
-    file.seek(0)
-    data = file.read()
-    file.seek(at)
-    if not containers.is_bare(data, "jpeg"):
-        return None
+    data = _bare_bytes(file, "jpeg")
     try:
-        return jxl.transcoded(data)
+        return data and jxl.transcoded(data)
     except Undecodable:  # a broken one: rendering says so, or shows it all the same
         return None
 
@@ -601,11 +596,19 @@ def _smaller(job: Job, file: decoders.Source, body: bytes | None) -> bytes | Non
     size = job.target.stat().st_size if body is None and job.target else len(body or b"")
     if job.stamp.size > size:
         return body
-    file.seek(0)
-    data = file.read()
-    if not containers.is_bare(data, job.encoding):
+    data = _bare_bytes(file, job.encoding)
+    if data is None:
         return body
     if job.target is None:
         return data
     job.target.write_bytes(data)
     return None
+
+
+def _bare_bytes(file: decoders.Source, encoding: str) -> bytes | None:
+    """All of the source, which is in *encoding*, if there is nothing to strip. *file* stays where it is."""
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    return data if containers.is_bare(data, encoding) else None
