@@ -9,6 +9,7 @@ from pathlib import Path
 
 from imagefactory.config import load
 from imagefactory.renderers import cores
+from imagefactory.servers.gunicorn import hear
 from imagefactory.servers.shares import take_turns, with_share
 
 _config = load(None, os.environ)
@@ -40,5 +41,6 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def post_worker_init(worker: object) -> None:
-    """Let hits in between the work of misses."""
+    """Let hits in between the work of misses, and Ctrl-C finish what was asked."""
     take_turns()
+    hear(worker)

@@ -205,6 +205,32 @@ def test_a_stop_finishes_the_answer_under_way_and_exits_with_0(
         assert time.monotonic() - began < 20  # nobody had to be killed, which is done after 30 s
 
 
+# A worker of gunicorn's that is submitting a request, so its thread has the pool's lock, when a stop comes.
+SUBMITTING = """
+import os, signal, sys
+from gunicorn.config import Config
+from gunicorn.workers.gthread import ThreadWorker
+from imagefactory.servers.gunicorn import hear
+worker = ThreadWorker(1, os.getppid(), [], None, 30, Config(), None)
+worker.tpool = worker.get_thread_pool()
+worker.method_queue.init()
+signal.signal(signal.SIGQUIT, worker.handle_quit)
+signal.signal(signal.SIGINT, worker.handle_quit)
+hear(worker)
+with worker.tpool._shutdown_lock:
+    signal.raise_signal(int(sys.argv[1]))
+    signal.raise_signal(signal.SIGQUIT)
+sys.exit(worker.alive)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_worker_of_gunicorn_that_is_stopped_while_it_submits_does_not_wait_for_itself(
+    number: signal.Signals,
+) -> None:
+    subprocess.run([sys.executable, "-c", SUBMITTING, str(int(number))], timeout=20, check=True)
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_when_the_parent_is_killed_its_workers_end(pictures: Path, tmp_path: Path, name: str) -> None:
     with serving(write_config(tmp_path, pictures, tmp_path / "cache"), STARTS[name][0]) as server:
@@ -300,8 +326,11 @@ def test_gunicorn_conf_py_says_what_serve_does(tmp_path: Path, monkeypatch: pyte
     assert {name: values[name] for name in expected} == expected
     assert values["raw_env"] == ["IMAGEFACTORY_RENDER__PROCESSES=1"]
     intervals: list[float] = []
+    heard: list[object] = []
     monkeypatch.setattr(sys, "setswitchinterval", intervals.append)
-    values["post_worker_init"](None)
+    monkeypatch.setitem(values["post_worker_init"].__globals__, "hear", heard.append)
+    values["post_worker_init"]("the worker")
+    assert heard == ["the worker"]
     assert intervals == [0.0005]
     assert values["bind"] == "127.0.0.1:8080"
 

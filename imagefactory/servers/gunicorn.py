@@ -14,9 +14,9 @@ from ..config import Config
 from ..errors import ConfigError
 from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url
 
-__all__ = ["serve", "settings"]
+__all__ = ["hear", "serve", "settings"]
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def settings(threads: int, workers: int) -> dict[str, object]:
@@ -40,6 +40,19 @@ def settings(threads: int, workers: int) -> dict[str, object]:
     }
 
 
+def hear(worker: Any) -> None:
+    """Let a worker that has begun get its signals, also those that came before; each stops it as SIGTERM.
+
+    Ctrl-C means SIGINT and, from the parent, SIGQUIT. Gunicorn's handler of both takes a lock of the thread
+    pool: where it interrupts the submitting of a request, or itself, its own thread has that lock already,
+    waits for itself, and is killed after 30 s. The handler of SIGTERM takes none.
+    """
+    for number in _STOPS:
+        signal.signal(number, worker.handle_exit)
+        signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+
 def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
     """Serve in *workers* processes; see the package. Ends the program: with 0, or 3 without an app."""
     try:
@@ -55,7 +68,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
     def tell(arbiter: Any) -> None:
         on_ready(url(config.server.host, port))
 
-    own = {"bind": f"fd://{bound.detach()}", "when_ready": tell, "post_worker_init": _hear}
+    own = {"bind": f"fd://{bound.detach()}", "when_ready": tell, "post_worker_init": hear}
 
     class Parent(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         def spawn_worker(self) -> Any:
@@ -76,8 +89,3 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
             return make_app(config)
 
     Parent(Application()).run()
-
-
-def _hear(worker: Any) -> None:
-    """Let a worker that has begun get its signals, also those that came before."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
