@@ -308,8 +308,9 @@ class Pictures:
             return None
         is_number = isinstance(expires, int | float) and not isinstance(expires, bool)
         if not is_number or not abs(expires) <= _LONGEST_S or str(expires) == "-0.0":  # nan: no comparison
+            shown = "expires" if is_number else f"expires={expires!r:.80}"  # endless numbers have no text
             problem = f"the longest is {_LONGEST_S}, which are {_LONGEST_S // 604_800} weeks"
-            raise BadParameter("expires", f"expires={expires!r:.80} is no time in seconds; {problem}")
+            raise BadParameter("expires", f"{shown} is no time in seconds; {problem}")
         step = max(1, int(expires) // 10)
         return max(0, -(-int(self.generator.now_s() + expires) // step) * step)
 

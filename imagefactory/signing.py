@@ -89,8 +89,11 @@ class Signer:
         and ``s``. *path* is the decoded one below the prefix.
 
         With a *policy* they do for all that it covers, whatever ``scalex`` and ``encoding`` say here. Raises
-        ValueError for parameters that can't be signed: with ``&`` or a line break, or ``s``, ``e`` or ``k``.
+        ValueError for parameters that can't be signed: with ``&`` or a line break, or ``s``, ``e`` or ``k``;
+        and for an end that has more than 12 digits or lies before 1970.
         """
+        if expires_s is not None and not 0 <= expires_s < 10**12:
+            raise ValueError("a signed URL ends at a unix time in seconds, of 12 digits at most")
         if any(name in _OWN for name, _ in pairs):
             raise ValueError("s, e and k are written by the signer")
         key = next(iter(self._keys))

@@ -473,8 +473,9 @@ def test_globals_of_the_host_stay(pictures: Path, tmp_path: Path) -> None:
         ({"expires": "10m"}, "expires='10m' is no time in seconds"),
         *(
             ({"expires": seconds}, "the longest is 100000000000, which are 165343 weeks")
-            for seconds in (1e12, float("inf"), float("nan"), -0.0, 10**40)
+            for seconds in (1e12, float("inf"), float("nan"), -0.0, 10**40, 10**5000)
         ),
+        ({"scalex": 10**5000}, "scalex"),
         ({"widths": 0}, r"widths=0 is no list; widths are whole pixels, as \[320, 640\]"),
         ({"formats": None}, r"formats=None is no list; write \("),
         ({"sources": None}, "sources=None is no list; each of sources is a mapping"),
@@ -484,7 +485,7 @@ def test_globals_of_the_host_stay(pictures: Path, tmp_path: Path) -> None:
         ({"alt": None}, 'alt="" for decoration'),
         ({"loading": []}, "is not one of lazy, eager"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
 def test_mistakes_are_errors_in_debug(
     make: Make, arguments: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture

@@ -130,6 +130,13 @@ def test_what_could_mean_two_things_is_not_signed(pairs: list[tuple[str, str]]) 
         Signer(KEYS).sign("a.jpg", pairs)
 
 
+@pytest.mark.parametrize("end_s", [-1, 10**12])
+def test_an_end_that_check_would_refuse_is_not_signed(end_s: int) -> None:
+    with pytest.raises(ValueError, match="12 digits"):
+        Signer(KEYS).sign("a.jpg", PAIRS, end_s)
+    Signer(KEYS).check("a.jpg", [*PAIRS, *Signer(KEYS).sign("a.jpg", PAIRS, 10**12 - 1)], NOW_S)
+
+
 def test_a_value_cannot_become_a_parameter() -> None:
     signer = Signer(KEYS)
     own = signer.sign("a.jpg", [("download", "x"), ("scalex", "10")])
