@@ -60,10 +60,12 @@ async function fetched(url, signal) {
 // Shows a picture's bytes, and frees those that were shown before.
 async function show(image, blob) {
   const before = image.src;
+  // Not by decode(), which in Firefox may speak of what the element showed before.
+  const shown = new Promise((good, bad) => Object.assign(image, {onload: good, onerror: bad}));
   image.src = URL.createObjectURL(blob);
   image.hidden = false;
   if (before.startsWith("blob:")) URL.revokeObjectURL(before);
-  await image.decode().catch(() => { throw new Error(`This browser can't show ${blob.type}.`); });
+  await shown.catch(() => { throw new Error(`This browser can't show ${blob.type}.`); });
 }
 
 function refuse(error) {
