@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
-__all__ = ["count_text", "parse_seconds", "ratio_text", "size_text"]
+__all__ = ["count_text", "parse_bytes", "parse_seconds", "ratio_text", "size_text"]
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
-
+_BYTES = {"": 1, "b": 1} | {
+    f"{letter}{i}b": base**power
+    for i, base in (("", 1000), ("i", 1024))
+    for power, letter in enumerate("kmgt", start=1)
+}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -17,6 +22,20 @@ def parse_seconds(text: str) -> float:
     if found is None:
         raise ValueError(f"{text[:80]!r} is not a time; write a number with s, m, h, d or w, such as 30d")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def parse_bytes(text: str | int) -> int:
+    """The number of bytes in a size such as ``500 MB`` (10^6) or ``10 GiB`` (2^30); raises ValueError.
+
+    Units are B, kB, MB, GB, TB, KiB, MiB, GiB and TiB in any case; no unit means a whole number of bytes.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    size = re.fullmatch(r"([0-9]{1,20}(\.[0-9]{1,20})?) *([kmgt]?i?b|)", str(text).strip().lower())
+    if size and (size[3] or not size[2]) and size[3] in _BYTES:
+        return int(Decimal(size[1]) * _BYTES[size[3]])
+    form = "write bytes or a number with a unit, such as 500 MB or 10 GiB"
+    raise ValueError(f"{text!r:.80} is not a size; {form}")
 
 
 def count_text(count: int, noun: str) -> str:

@@ -49,6 +49,7 @@ from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
 from .parameters import Request, leeway_of
 from .playground import playground
+from .readers import prefixes
 from .readings import Reader
 from .renderers import open_renderer
 from .responses import (
@@ -274,7 +275,7 @@ def _read_config(
     if url_prefix is None:
         return read
     try:
-        return replace(read, http=replace(read.http, prefixes=configs.prefixes([url_prefix])))
+        return replace(read, http=replace(read.http, prefixes=prefixes([url_prefix])))
     except ValueError as error:
         raise ConfigError("url_prefix", str(error)) from error
 

@@ -12,7 +12,7 @@ import imagefactory
 PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
-    ["version", "errors", "config", "formats", "colours", "folders", "globs", "tags", "units"],
+    ["version", "errors", "config", "formats", "colours", "folders", "globs", "readers", "tags", "units"],
     ["recipe", "geometry", "hints", "parameters", "signing", "negotiation", "jobs", "variants", "charts"],
     ["access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo", "rules"],
     ["tally", "troubles", "wire"],

@@ -1,0 +1,359 @@
+"""What the values of config.toml and the environment mean, one reader for each kind of value.
+
+A reader takes a value as TOML or Flask has it and returns what it means. Where it means nothing, a ValueError
+says what would be right; `at` adds the key. The schema in ``config`` names the reader of each key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import urlsplit
+
+from .errors import BadParameter, ConfigError, nearest
+from .globs import compile_glob
+from .units import parse_bytes
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    S = TypeVar("S", bound=DataclassInstance)
+
+__all__ = [
+    "MAX_SIDE",
+    "ORIGIN",
+    "Reader",
+    "Variable",
+    "address",
+    "at",
+    "base_url",
+    "flag",
+    "folder",
+    "glob",
+    "header_value",
+    "label",
+    "log_file",
+    "matching",
+    "one_of",
+    "or_empty",
+    "parameter",
+    "plain",
+    "prefixes",
+    "proxy",
+    "secret",
+    "section",
+    "several",
+    "size",
+    "steps",
+    "table",
+    "text",
+    "whole",
+    "within",
+]
+
+T = TypeVar("T")
+Reader = Callable[[object], T]
+
+MAX_BYTES = 2**63 - 1  # what SQLite can count
+MAX_SIDE = 65_535
+MIN_SECRET = 16
+ORIGIN = r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+
+
+# --- values as they come
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The value of an environment variable, whose meaning depends on what its key wants."""
+
+    text: str
+
+    def value(self) -> object:
+        """What TOML reads in it, else its text."""
+        try:
+            match tomllib.loads(f"value = {self.text}"):
+                case {"value": value, **others} if not others:
+                    return value
+        except (ValueError, RecursionError):
+            pass
+        return self.text
+
+
+def plain(value: object) -> object:
+    """*value*, or what TOML reads in it where it is a variable's."""
+    return value.value() if isinstance(value, Variable) else value
+
+
+def shown(value: object) -> str:
+    """The value for an error text: short, on one line, and without what is inside of a table."""
+    written = "a table" if isinstance(value, Mapping) else repr(value)
+    return written if len(written) <= 80 else f"{written[:77]}..."
+
+
+def text_or_none(value: object) -> str | None:
+    """The text, or None if it is no text; a variable's 2026 stays text though TOML reads a number in it."""
+    found = plain(value)
+    if isinstance(value, Variable) and not isinstance(found, str):
+        found = value.text
+    if not isinstance(found, str) or any("\ud800" <= letter <= "\udfff" for letter in found):
+        return None  # lone surrogates are what the environment makes of bytes that are not UTF-8
+    return str(found)
+
+
+# --- readers of one value
+
+
+def text(value: object) -> str:
+    """Text that is UTF-8."""
+    found = text_or_none(value)
+    if found is None:
+        raise ValueError(f"{shown(plain(value))} is not text; write text in quotes, as UTF-8")
+    return found
+
+
+def matching(pattern: str, what: str) -> Reader[str]:
+    """Text that the whole *pattern* matches; *what* completes "... is not"."""
+
+    def read(value: object) -> str:
+        found = text(value)
+        if not re.fullmatch(pattern, found):
+            raise ValueError(f"{shown(found)} is not {what}")
+        return found
+
+    return read
+
+
+def or_empty(read: Reader[str]) -> Reader[str]:
+    """What *read* takes, or nothing."""
+    return lambda value: "" if text_or_none(value) == "" else read(value)
+
+
+def one_of(*words: str) -> Reader[str]:
+    """One of *words*, in this case."""
+
+    def read(value: object) -> str:
+        found = text_or_none(value)
+        if found not in words:
+            near = nearest(found or "", words)
+            raise ValueError(f"{shown(plain(value))} is not one of {', '.join(words)}{near}")
+        return found
+
+    return read
+
+
+def secret(value: object) -> str:
+    """A text that nobody guesses. No error shows it."""
+    found = text_or_none(value)
+    if found is None or len(found) < MIN_SECRET:
+        what = "this is not text" if found is None else f"this one has {len(found)}"
+        raise ValueError(f"a secret is a text of {MIN_SECRET} characters or more, {what}")
+    return found
+
+
+def header_value(value: object) -> str:
+    """What a header may have as its value. No error shows it: it may be a secret."""
+    found = text_or_none(value)
+    if found is None or not re.fullmatch(r"[ -~]+", found):
+        raise ValueError("the value of a header is a text of printable ASCII characters, and not empty")
+    return found
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    found = plain(value)
+    if not isinstance(found, bool):
+        raise ValueError(f"{shown(found)} is not true or false")
+    return found
+
+
+def within(number: int, low: int, high: int) -> int:
+    """*number*, which is to lie from *low* to *high*. Raises ValueError."""
+    if number < low:
+        raise ValueError(f"{number} is below the limit of {low}")
+    if number > high:
+        raise ValueError(f"{number} is above the limit of {high}")
+    return number
+
+
+def whole(low: int, high: int) -> Reader[int]:
+    """A whole number from *low* to *high*."""
+
+    def read(value: object) -> int:
+        found = plain(value)
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise ValueError(f"{shown(found)} is not a whole number; write one from {low} to {high}")
+        return within(found, low, high)
+
+    return read
+
+
+def size(low: int) -> Reader[int]:
+    """A number of bytes, *low* or more, as ``parse_bytes`` takes it."""
+    return lambda value: within(parse_bytes(cast(str | int, plain(value))), low, MAX_BYTES)
+
+
+def folder(value: object) -> Path:
+    """The folder as it is written; `from_mapping` makes it absolute."""
+    return Path(matching(r"[^\x00-\x1f\x7f]+", "a folder")(str(value) if isinstance(value, Path) else value))
+
+
+def log_file(value: object) -> str:
+    """A file's path as it is written, ``-`` for standard output, or nothing; made absolute like a folder."""
+    found = str(value) if isinstance(value, Path) else value
+    return or_empty(matching(r"[^\x00-\x1f\x7f]+", "a file, or '-' for standard output"))(found)
+
+
+def several(read: Reader[T], at_least: int = 0) -> Reader[tuple[T, ...]]:
+    """A list of *at_least* values, each of which *read* takes."""
+
+    def read_all(value: object) -> tuple[T, ...]:
+        found = plain(value)
+        if not isinstance(found, list | tuple):
+            raise ValueError(f"{shown(found)} is not a list; write [{shown(found)}]")
+        if len(found) < at_least:
+            raise ValueError(f"the list is empty; it needs {at_least} or more")
+        return tuple(read(item) for item in found)
+
+    return read_all
+
+
+def steps(value: object) -> tuple[int, ...]:
+    """The ladder: sorted, without doubles."""
+    return tuple(sorted(set(several(whole(1, MAX_SIDE), at_least=1)(value))))
+
+
+def prefix(value: object) -> str:
+    """The start of our URLs' paths, without a slash at its end."""
+    found = text(value)
+    if not re.fullmatch(r"(/(?!\.(/|$))[A-Za-z0-9._-]+)+/?", found) or ".." in found:
+        form = "'/' and a name of ASCII letters, digits, - _ and ., such as '/picture'"
+        raise ValueError(f"{shown(found)} is not a prefix; write {form}")
+    return found.rstrip("/")
+
+
+def prefixes(value: object) -> tuple[str, ...]:
+    """One prefix or more, none of them twice."""
+    found = several(prefix, at_least=1)(value)
+    for each in found:
+        if found.count(each) > 1:
+            raise ValueError(f"{shown(each)} is there twice")
+    return found
+
+
+def base_url(value: object) -> str:
+    """What stands before the prefix in a URL that our helpers write, without a slash at its end."""
+    what = "the origin of a CDN, perhaps with a path, such as https://img.example"
+    return matching(rf"{ORIGIN}(/(?!\.)[A-Za-z0-9._~-]+)*/?", what)(value).rstrip("/")
+
+
+def proxy(value: object) -> str:
+    """An IP address or network, or ``*`` for all."""
+    found = text(value)
+    try:
+        if found != "*":
+            ipaddress.ip_network(found)
+    except ValueError:
+        form = "write one such as 10.0.0.1 or 10.0.0.0/8, or '*' for all"
+        raise ValueError(f"{shown(found)} is not an IP address or network; {form}") from None
+    return found
+
+
+def address(value: object) -> str:
+    """A URL with a host. No error shows what may be a password in it."""
+    found = matching(r"https?://[!-~]+", "an address such as https://cdn.example/purge")(value)
+    try:
+        parts = urlsplit(found)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        has_host = False
+    if "@" in re.split("[/?#]", found)[2]:
+        raise ValueError("no user name and password here; write them as a header, in purge_headers")
+    if not has_host:
+        raise ValueError(f"{shown(found)} has no host, or no port from 1 to 65535")
+    return found
+
+
+def glob(value: object) -> str:
+    """A pattern of paths below the pictures folder."""
+    found = matching(r"[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*", "a glob of paths such as 'members/**'")(value)
+    try:
+        compile_glob(found)
+    except BadParameter as error:
+        raise ValueError(error.problem) from None
+    return found
+
+
+def parameter(value: object) -> str:
+    """A preset's value as the text that it would be in a URL: 240, 1.5, and 1 for true."""
+    found = plain(value)
+    if isinstance(found, bool):
+        return str(int(found))
+    if isinstance(value, int | float):  # not of a variable: the colour 1e1 stays 1e1
+        return f"{Decimal(str(value)):f}"  # str alone makes 1e-05 of 0.00001, which no URL takes
+    written = text_or_none(value)
+    if written is None:
+        raise ValueError(f"{shown(found)} is not text, a number, true or false")
+    return written
+
+
+# --- readers of tables, whose errors name the key
+
+
+def label(name: object) -> str:
+    """*name* as a part of a key in an error: short, and on one line."""
+    return str(name) if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(name)) else shown(name)
+
+
+def at(name: object, read: Reader[T], value: object) -> T:
+    """What *read* makes of *value*; an error gets its key on the way out, one name at each level."""
+    try:
+        return read(value)
+    except ConfigError as error:
+        raise ConfigError(f"{label(name)}.{error.key}", error.problem) from None
+    except ValueError as error:
+        raise ConfigError(label(name), str(error)) from None
+
+
+def entries(value: object) -> Mapping[object, object]:
+    """The entries of a table."""
+    found = plain(value)
+    if not isinstance(found, Mapping):  # the value stays unsaid: it may be a secret
+        raise ValueError("this is not a table; write { key = value } or a [section]")
+    return found
+
+
+def table(pattern: str, what: str, read: Reader[T]) -> Reader[Mapping[str, T]]:
+    """A read-only mapping whose names match *pattern*; *what* completes "a name is"."""
+
+    def read_all(value: object) -> Mapping[str, T]:
+        found = entries(value)
+        for name in found:
+            if not re.fullmatch(pattern, str(name)):
+                raise ConfigError(label(name), f"a name is {what}")
+        return MappingProxyType({str(name): at(name, read, item) for name, item in found.items()})
+
+    return read_all
+
+
+def section(kind: type[S], word: str = "key") -> Reader[S]:
+    """A *kind* with a value for each key that is there, and the default for each that is not."""
+    readers: dict[object, Reader[object]] = {each.name: each.metadata["read"] for each in fields(kind)}
+    names = [each.name for each in fields(kind)]
+
+    def read(value: object) -> S:
+        found = entries(value)
+        for name in found:
+            if name not in readers:
+                near = nearest(str(name), names) or f"; there are {', '.join(names)}"
+                raise ConfigError(label(name), f"unknown {word}{near}")
+        return kind(**{str(name): at(name, readers[name], item) for name, item in found.items()})
+
+    return read
