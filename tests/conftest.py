@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +58,12 @@ class Counting(InThread):
         rendered = super().render(job)
         self.after(job)
         return rendered
+
+
+@pytest.fixture(autouse=True)
+def own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`warm` in the tests' own process leaves its priority, which all later servers would inherit."""
+    monkeypatch.setattr(importlib.import_module("imagefactory.cli.warm"), "step_back", lambda: None)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,12 +78,12 @@ def _caller() -> str:
 
 @pytest.fixture
 def stats(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The paths that the package itself asks a stat of."""
+    """The paths that the package itself asks a stat of, in this thread."""
     found: list[str] = []
-    stat, package = os.stat, str(Path(imagefactory.__file__).parent)
+    stat, package, thread = os.stat, str(Path(imagefactory.__file__).parent), threading.get_ident()
 
     def counting(path: Any, *args: Any, **options: Any) -> os.stat_result:
-        if _caller().startswith(package):
+        if threading.get_ident() == thread and _caller().startswith(package):
             found.append(os.fspath(path))
         return stat(path, *args, **options)
 
@@ -147,6 +148,7 @@ def test_a_hit_claims_nothing_and_waits_in_no_queue(
 def test_a_process_that_answers_hits_alone_never_imports_pillow(warm: FlaskClient, tmp_path: Path) -> None:
     code = f"""
 import sys
+import threading
 from imagefactory import create_app
 client = create_app({{"paths": {{"pictures": {str(tmp_path / "pictures")!r},
                                  "cache": {str(tmp_path / "cache")!r}}}}}).test_client()

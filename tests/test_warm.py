@@ -43,11 +43,6 @@ PRESETS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _own_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["imagefactory.cli.warm"], "step_back", lambda: None)
-
-
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
@@ -742,8 +737,7 @@ def test_a_server_beside_it_gives_hits(write: Callable[..., Path], many: int) ->
             assert client.get(f"/picture/scene-{number}.jpg?w=700&encoding=webp").cache == "hit"
 
 
-def test_it_lets_others_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
+def test_it_lets_others_go_first() -> None:
     code = (
         "import os; from imagefactory.cli.warm import step_back; step_back(); step_back(); print(os.nice(0))"
     )
