@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .config import Config
 from .errors import WrongSignature
 from .globs import compile_glob
-from .parameters import PUBLIC, Grant
+from .request import PUBLIC, Grant
 from .signing import Signer
 
 __all__ = ["Access"]

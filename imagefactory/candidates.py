@@ -16,9 +16,10 @@ from .errors import BadParameter, nearest
 from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from .generator import Generator
 from .geometry import snap
-from .parameters import NAMES, OURS, Request, address, in_order, query_text
+from .parameters import NAMES, OURS, address, in_order, query_text
 from .readers import parameter
 from .recipe import Recipe
+from .request import Request
 from .signing import Policy
 from .variants import Source
 

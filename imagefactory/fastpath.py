@@ -23,7 +23,7 @@ from .generator import Answer, Generator
 from .hints import NO_LEEWAY, Leeway, read_hints
 from .memo import Memo
 from .negotiation import negotiate
-from .parameters import Request
+from .request import Request
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply
 from .store import Body
 

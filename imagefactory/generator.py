@@ -40,10 +40,10 @@ from .errors import (
 from .formats import ENCODINGS, SOURCE_FORMATS, default_encoding
 from .jobs import Job, Rendered, Renderer, Stamp
 from .keeper import Keeper
-from .parameters import Request
 from .recipe import Recipe
 from .register import Register
 from .renderers import slots
+from .request import Request
 from .rules import Rules, Wanted
 from .sources import Sources
 from .store import Body, Store, open_store

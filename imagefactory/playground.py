@@ -21,8 +21,8 @@ from markupsafe import Markup
 from .errors import NotFound, RequestError, Undecodable
 from .formats import ENCODINGS, PICTURE_SUFFIXES
 from .generator import Generator
-from .parameters import parse_request
 from .recipe import COMPASS
+from .request import parse_request
 from .responses import error_reply, json_reply
 from .sending import textual
 

@@ -21,7 +21,7 @@ from .config import Http
 from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .generator import Answer
 from .hints import NO_LEEWAY, Leeway
-from .parameters import Request
+from .request import Request
 from .store import Body
 from .tags import tag_header
 from .tally import Tally

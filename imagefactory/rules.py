@@ -17,8 +17,8 @@ from .formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
 from .geometry import clamp, snap, turned
 from .hints import Hints, read_hints
 from .negotiation import negotiate
-from .parameters import Request, compile_presets, parse_request
 from .recipe import Recipe
+from .request import Request, compile_presets, parse_request
 from .variants import Key, Source, version
 
 __all__ = ["Rules", "Wanted"]

@@ -47,11 +47,11 @@ from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
-from .parameters import Request, leeway_of
 from .playground import playground
 from .readers import prefixes
 from .readings import Reader
 from .renderers import open_renderer
+from .request import Request, leeway_of
 from .responses import (
     CHUNK,
     METHODS,

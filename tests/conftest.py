@@ -19,8 +19,8 @@ from imagefactory.config import Config, from_mapping
 from imagefactory.formats import Header
 from imagefactory.generator import Answer, Generator
 from imagefactory.jobs import Job, Rendered
-from imagefactory.parameters import parse_request
 from imagefactory.renderers import InThread
+from imagefactory.request import parse_request
 from imagefactory.store import DiskStore
 
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.

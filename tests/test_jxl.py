@@ -211,7 +211,7 @@ import sys
 sys.modules["pyjpegxl"] = None  # as if it were not installed
 from imagefactory.errors import BadParameter
 from imagefactory.negotiation import negotiate
-from imagefactory.parameters import parse_request
+from imagefactory.request import parse_request
 from imagefactory.objects import Objects
 from imagefactory.variants import Key
 from pathlib import Path

@@ -13,7 +13,18 @@ PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
     ["version", "errors", "config", "formats", "colours", "folders", "globs", "readers", "tags", "units"],
-    ["recipe", "geometry", "hints", "parameters", "signing", "negotiation", "jobs", "variants", "charts"],
+    [
+        "recipe",
+        "geometry",
+        "hints",
+        "parameters",
+        "request",
+        "signing",
+        "negotiation",
+        "jobs",
+        "variants",
+        "charts",
+    ],
     ["access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo", "rules"],
     ["tally", "troubles", "wire"],
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],

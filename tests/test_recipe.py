@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from imagefactory.errors import BadParameter
 from imagefactory.formats import ENCODINGS, Header
 from imagefactory.geometry import clamp, settle, snap
-from imagefactory.parameters import parse_request
 from imagefactory.recipe import COMPASS, Recipe, parse
+from imagefactory.request import parse_request
 
 LANDSCAPE = Header(800, 600, "JPEG")
 JPEG = ENCODINGS["jpeg"]

@@ -14,7 +14,7 @@ import click
 from .. import config as configs
 from ..config import Config
 from ..errors import ConfigError
-from ..parameters import compile_presets
+from ..request import compile_presets
 from ..store import DiskStore, open_store
 
 __all__ = ["Commands", "Failure", "as_json", "check_owner", "disk_store", "load", "open_cache", "print_json"]

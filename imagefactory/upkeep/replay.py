@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from ..errors import BadParameter
 from ..formats import ENCODINGS
 from ..logreading import LogEntry
-from ..parameters import Request
+from ..request import Request
 from .warm import Order, Wish
 
 __all__ = ["MODERN", "Demand", "demand", "orders"]

@@ -29,7 +29,7 @@ from ..errors import NotFound, RequestError, SourceChanged, StorageError, TimedO
 from ..formats import PICTURE_SUFFIXES, Header
 from ..generator import Answer, Generator
 from ..jobs import Stamp
-from ..parameters import Request
+from ..request import Request
 from ..store import DiskStore
 from ..variants import Source
 from .evict import evict
