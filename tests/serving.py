@@ -70,7 +70,7 @@ def is_right(reply: Reply) -> bool:
 class Client:
     """A client that keeps its connection, for one thread at a time."""
 
-    def __init__(self, host: str, port: int, timeout_s: float = 60.0) -> None:
+    def __init__(self, host: str, port: int, timeout_s: float = 150.0) -> None:
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
 
     def get(self, target: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
@@ -151,7 +151,7 @@ class Server:
         """All that it wrote to stderr."""
         return self.log.read_text(errors="replace")
 
-    def client(self, timeout_s: float = 60.0) -> Client:
+    def client(self, timeout_s: float = 150.0) -> Client:
         """A new client of this server."""
         return Client(self.host, self.port, timeout_s)
 
@@ -241,7 +241,7 @@ def workers_of(server: Server) -> list[int]:
     return [pid for pid, _, args in children_of(server) if "imagefactory.worker" in args]
 
 
-def eventually(is_true: object, seconds: float = 5.0, pause_s: float = 0.01) -> bool:
+def eventually(is_true: object, seconds: float = 30.0, pause_s: float = 0.01) -> bool:
     """Whether the callable *is_true* becomes true within *seconds*."""
     assert callable(is_true)
     deadline = time.monotonic() + seconds

@@ -54,7 +54,7 @@ def started(
     """A server of that name with one render worker, which has answered HIT before; and its cache."""
     options, program = STARTS[name]
     cache = tmp_path / "cache"
-    config = write_config(tmp_path, pictures, cache, render={"processes": 1, **render})
+    config = write_config(tmp_path, pictures, cache, render={"processes": 1, "timeout_s": 120, **render})
     with serving(config, options, cwd=ROOT, program=program) as server:
         for _ in range(3):
             assert is_right(server.get(HIT))
@@ -155,14 +155,18 @@ def resident_bytes(pid: int) -> int:
 
 
 def test_workers_killed_all_the_time_cost_no_visitor_anything(tmp_path: Path, pictures: Path) -> None:
-    """Idle or busy, one after the other: what they do takes less than the time between two kills."""
+    """Idle or busy, and again as soon as three visitors have got theirs: nobody meets two kills."""
     with started(tmp_path, pictures) as (server, cache):
         is_done = threading.Event()
-        kills = 0
+        kills = answered = 0
 
         def kill() -> None:
             nonlocal kills
-            while not is_done.wait(0.7):
+            due = 0
+            while not is_done.wait(0.3):
+                if answered < due:
+                    continue
+                due = answered + 3
                 for pid in workers_of(server):
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
@@ -174,6 +178,7 @@ def test_workers_killed_all_the_time_cost_no_visitor_anything(tmp_path: Path, pi
                 for width in range(20, 220):
                     reply = client.get(f"/picture/tom.jpg?scalex={width}")
                     assert is_right(reply), reply
+                    answered += 1
                     time.sleep(0.02)
         finally:
             is_done.set()
