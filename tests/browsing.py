@@ -4,7 +4,7 @@
         with site.page("/gallery?n=60", density=2) as page: ...
 
 Without Chromium or Playwright (the extra ``browser``) these tests are skipped. Run as a program, this file is
-the server: its templates use the helpers, as those of a site do.
+the server: its templates use the helpers, as those of a site do. The pages are for ``firefox.py`` too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -41,7 +42,7 @@ _FLAGS = [
     "--disable-sync",
 ]
 # Frames enough for an observer to be called, and for what it asks for to be sent.
-_TURNS = """() => new Promise((done) => {
+TURNS = """new Promise((done) => {
   let left = 3;
   const next = () => left-- ? requestAnimationFrame(next) : setTimeout(done, 20);
   next();
@@ -118,7 +119,13 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The server below, and a browser for it."""
-    folder = tmp_path_factory.mktemp("site")
+    with pages(tmp_path_factory.mktemp("site")) as server:
+        yield Site(server, browser)
+
+
+@contextmanager
+def pages(folder: Path) -> Iterator[Server]:
+    """The server below while the block runs, with 60 pictures in *folder*, which is empty."""
     pictures = folder / "pictures"
     pictures.mkdir()
     scene(1280, 960).save(pictures / "0.jpg", quality=60)
@@ -126,7 +133,7 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         os.link(pictures / "0.jpg", pictures / f"{number}.jpg")
     config = write_config(folder, pictures, folder / "cache", render={"processes": -1})
     with serving(config, program=[sys.executable, __file__]) as server:
-        yield Site(server, browser)
+        yield server
 
 
 # --- what a page shows
@@ -154,7 +161,7 @@ def settle(page: Page) -> None:
     """Return when observers have had their turns and no request is under way any more."""
     quiet = 0
     while quiet < 3:
-        page.evaluate(_TURNS)
+        page.evaluate(TURNS)
         quiet = 0 if _under_way[page] else quiet + 1
 
 

@@ -22,33 +22,49 @@ function fit(element, density = devicePixelRatio) {
   if (element.dataset.backgroundSrcset) fitBackground(element, pixels);
 }
 
+const refit = ({ target }) => fit(target);
+
+/** The smallest candidate that has *pixels* across, else the largest: {url, width}. */
+function best(srcset, pixels) {
+  const all = [...srcset.matchAll(/([^\s,]\S*)\s+(\d+)w/g)];
+  const candidates = all.map(([, url, width]) => ({ url, width: +width })).sort((a, b) => a.width - b.width);
+  return candidates.find(({ width }) => width >= pixels) ?? candidates.at(-1);
+}
+
 /** By `sizes` alone: which source and which candidate, and when, stays the browser's choice. */
 function fitImage(image, pixels) {
+  const sources = image.parentElement?.matches("picture") ? image.parentElement.querySelectorAll("source") : [];
+  const all = [...sources, image];
+  const before = given.get(image);
   // naturalWidth of what is loaded already is the width it was chosen for.
-  pixels = Math.max(pixels, given.get(image) ?? image.naturalWidth * devicePixelRatio);
+  pixels = Math.max(pixels, before ?? image.naturalWidth * devicePixelRatio);
+  const isSame = ({ srcset }) => best(srcset, pixels)?.url === best(srcset, before)?.url;
+  const isUnderWay = ({ srcset }) => image.currentSrc.endsWith(best(srcset, pixels)?.url);
+  if (!image.complete && (before ? all.every(isSame) : all.some(isUnderWay))) {
+    // Other sizes would make Firefox give it up, and ask for the same once more.
+    image.addEventListener("load", refit, { once: true });
+    return;
+  }
   given.set(image, pixels);
   const sizes = Math.ceil(pixels / devicePixelRatio) + "px";
-  const sources = image.parentElement?.matches("picture") ? image.parentElement.querySelectorAll("source") : [];
-  for (const each of [...sources, image]) {
+  for (const each of all) {
     if (each.sizes !== sizes) each.sizes = sizes;
   }
 }
 
 async function fitBackground(element, pixels) {
-  const all = [...element.dataset.backgroundSrcset.matchAll(/([^\s,]\S*)\s+(\d+)w/g)];
-  const candidates = all.map(([, url, width]) => ({ url, width: +width })).sort((a, b) => a.width - b.width);
-  const best = candidates.find(({ width }) => width >= pixels) ?? candidates.at(-1);
-  if (!best || best.width <= given.get(element)) return;
-  given.set(element, best.width);
+  const found = best(element.dataset.backgroundSrcset, pixels);
+  if (!found || found.width <= given.get(element)) return;
+  given.set(element, found.width);
   const image = new Image();
-  image.src = best.url;
+  image.src = found.url;
   const isGood = await image.decode().then(() => true, () => false);
-  if (given.get(element) !== best.width) return; // a larger one is on its way
+  if (given.get(element) !== found.width) return; // a larger one is on its way
   if (isGood) element.style.backgroundImage = `url(${JSON.stringify(image.src)})`;
   else given.delete(element);
 }
 
-const sized = new ResizeObserver((entries) => entries.forEach(({ target }) => fit(target)));
+const sized = new ResizeObserver((entries) => entries.forEach(refit));
 
 const margin = { rootMargin: "800px", scrollMargin: "800px" };
 const near = new IntersectionObserver((entries) => {
