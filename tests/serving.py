@@ -38,8 +38,8 @@ __all__ = [
     "write_config",
 ]
 
-_START_S = 30.0
-_STOP_S = 40.0
+_START_S = 120.0
+_STOP_S = 60.0
 _numbers = count(1)
 
 
