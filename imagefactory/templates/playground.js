@@ -5,8 +5,8 @@ const settings = JSON.parse($("settings").textContent);
 const form = $("controls"), compare = $("compare"), result = $("result"), original = $("original");
 const [one, two] = result.querySelectorAll("img");
 const isFixed = settings.sizes === "presets";
-const DEFAULTS = isFixed ? {} : {scalex: "640", encoding: "auto"};
-let path = "", source = null, timer = 0, running = new AbortController();
+const DEFAULTS = isFixed ? {} : {scalex: `${isStepped("scalex") ? snapped(640) : Math.min(640, settings.maxSide)}`, encoding: "auto"};
+let path = "", source = null, timer = 0, running = new AbortController(), turning = new AbortController();
 
 // --- values and addresses
 
@@ -48,10 +48,15 @@ async function problem(reply) {
   return error;
 }
 
+// As fetch(), but with words for a person where no answer comes; browsers say "Failed to fetch".
+const ask = (url, options) => fetch(url, options).catch(error => {
+  throw error.name === "AbortError" ? error : new Error("The server does not answer. Try again when it is there.");
+});
+
 async function fetched(url, signal) {
   const began = performance.now();
   // "reload": what a browser has kept would tell of the request that it was kept from.
-  const reply = await fetch(url, {signal, cache: "reload", headers: {Accept: "image/avif,image/webp,*/*;q=0.8"}});
+  const reply = await ask(url, {signal, cache: "reload", headers: {Accept: "image/avif,image/webp,*/*;q=0.8"}});
   if (!reply.ok) throw await problem(reply);
   const blob = await reply.blob();
   return {reply, blob, seconds: (performance.now() - began) / 1000, type: reply.headers.get("Content-Type")};
@@ -86,8 +91,8 @@ async function draw() {
   running = new AbortController();
   const {signal} = running, values = parameters();
   remember();
-  describe(address(values), values);
   result.classList.add("busy");
+  describe(address(values), values);
   $("said").textContent = "asking …";
   try {
     const other = compare.value && !compare.disabled ? address({...values, encoding: compare.value}) : "";
@@ -104,6 +109,7 @@ async function draw() {
     tag(".left", left);
     if (right) tag(".right", right);
     tell(left, right);
+    one.alt = `${path} as it was asked for`;
     result.classList.remove("busy");
     describe(address(values), values);
   } catch (error) {
@@ -163,8 +169,11 @@ function describe(url, values) {
 // --- the picture that is chosen
 
 async function choose(chosen) {
-  path = chosen;
-  source = null;
+  running.abort();
+  clearTimeout(timer);
+  result.classList.add("busy");
+  [path, source] = [chosen, null];
+  remember();
   $("bench").hidden = false;
   mark();
   original.querySelector("img").alt = path;
@@ -183,10 +192,7 @@ async function choose(chosen) {
 }
 
 function mark() {
-  for (const each of document.querySelectorAll("#pictures .thumb")) {
-    if (each.dataset.path === path) each.setAttribute("aria-current", "true");
-    else each.removeAttribute("aria-current");
-  }
+  for (const each of document.querySelectorAll("#pictures .thumb")) each.ariaCurrent = each.dataset.path === path ? "true" : null;
 }
 
 // Puts the sliders, the focal point and the original in step with the fields, then draws.
@@ -204,8 +210,8 @@ function update(delay = 0) {
   }
   const isPoint = form.elements.gravity?.value === "point";
   if ($("focus")) {
-    if (isPoint && !form.elements.fp.value) form.elements.fp.value = "0.5,0.5";
-    const [x, y] = isPoint ? point() : [0.5, 0.5];
+    form.elements.fp.value = isPoint ? point().join() : "";
+    const [x, y] = point();
     $("focus").style.setProperty("--x", `${100 * x}%`);
     $("focus").style.setProperty("--y", `${100 * y}%`);
     $("focus").classList.toggle("on", isPoint);
@@ -235,7 +241,9 @@ function place(x, y) {
   form.elements.gravity.value = "point";
   // Only a cut has a point to keep. Without both sides nothing is cut, so begin with a square.
   if (form.elements.fit.value !== "outside" && form.elements.fit.value !== "pad") form.elements.fit.value = "cover";
-  if (!form.elements.scaley.value && form.elements.scalex.value) form.elements.scaley.value = form.elements.scalex.value;
+  const {scalex, scaley} = form.elements;
+  scalex.value ||= scaley.value || DEFAULTS.scalex;
+  scaley.value ||= scalex.value;
   update(200);
 }
 
@@ -256,7 +264,9 @@ if ($("focus")) {
     if (original.hasPointerCapture(event.pointerId)) placeAt(event);
   });
   original.addEventListener("click", event => {
-    if (event.detail) placeAt(event); // 0: from the keyboard, which has no place
+    if (!event.detail) return; // from the keyboard, which has no place
+    placeAt(event);
+    dot.focus({preventScroll: true}); // for the arrow keys
   });
   dot.addEventListener("keydown", event => {
     const [dx, dy] = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key] || [0, 0];
@@ -345,12 +355,25 @@ addEventListener("hashchange", restore);
 
 // The server's page has the list; a script takes it from there instead of loading the page.
 async function turn(url) {
-  const reply = await fetch(url);
-  if (!reply.ok) return;
-  const text = (await reply.text()).replace(/<style[^]*?<\/style>/, ""); // its nonce is not ours
-  const page = new DOMParser().parseFromString(text, "text/html");
-  for (const each of document.querySelectorAll("#pictures > ul, #pictures > nav")) each.remove();
-  $("pictures").append(...page.querySelectorAll("#pictures > ul, #pictures > nav"));
+  turning.abort();
+  turning = new AbortController();
+  const {signal} = turning;
+  try {
+    const reply = await ask(url, {signal});
+    if (!reply.ok) throw await problem(reply);
+    const text = (await reply.text()).replace(/<style[^]*?<\/style>/, ""); // its nonce is not ours
+    const page = new DOMParser().parseFromString(text, "text/html");
+    list(...page.querySelectorAll("#pictures > ul, #pictures > nav"));
+    history.replaceState(null, "", url + location.hash);
+  } catch (error) {
+    const said = Object.assign(document.createElement("p"), {className: "none", role: "alert", textContent: error.message});
+    if (!signal.aborted) list(said);
+  }
+}
+
+function list(...parts) {
+  while (find.nextSibling) find.nextSibling.remove(); // the field stays, and with it the cursor
+  find.after(...parts);
   mark();
 }
 
@@ -366,8 +389,10 @@ $("pictures").addEventListener("click", event => {
   const thumb = event.target.closest(".thumb"), link = event.target.closest("nav a");
   if (!thumb && !link) return;
   event.preventDefault();
+  // A picture is a step for the browser's back button; its sizes are not.
+  if (thumb && thumb.dataset.path !== path) history.pushState(null, "");
   if (thumb) choose(thumb.dataset.path);
-  else turn(link.getAttribute("href"));
+  else turn(link.getAttribute("href")).then(() => document.querySelector("#pictures .thumb")?.focus());
 });
 
 restore();
