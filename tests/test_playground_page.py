@@ -604,43 +604,36 @@ def test_quick_changes_end_with_the_last(bench: Place) -> None:
 
 def test_an_answer_that_comes_late_is_not_shown(bench: Place) -> None:
     """Of a size, of a picture, and of a search that nobody waits for any more."""
-    with bench.page("picture=scene.jpg&scalex=300&encoding=png", is_failing=True) as page:
-        settled(page, "scene.jpg", scalex=300)
+    with bench.page("picture=cats/mia.jpg&scalex=300&encoding=png", is_failing=True) as page:
+        settled(page, "cats/mia.jpg", scalex=300)
         held: list[Route] = []
         page.route(re.compile(r"scalex=111|about=tom|q=tom"), lambda route: held.append(route))
-
-        def has_held(count: int) -> None:
-            page.locator("body").evaluate("() => 0")  # lets the events in
-            for _ in range(3000):
-                if len(held) >= count:
-                    return
-                page.wait_for_timeout(10)
-            raise AssertionError("nothing was asked")
-
-        page.get_by_label("Width", exact=True).fill("111")
-        has_held(1)
+        with page.expect_request(re.compile("scalex=111")):
+            page.get_by_label("Width", exact=True).fill("111")
         expect(page.locator("#html")).to_have_value(re.compile("scalex=111"))
         assert "width=" not in page.locator("#html").input_value()  # not that of the picture before
         page.get_by_label("Width", exact=True).fill("240")
         settled(page, scalex=240)
-        choose(page, "tom.png")
-        has_held(2)
+        with page.expect_request(re.compile("about=tom")):
+            choose(page, "tom.png")
         page.locator("#result.busy").wait_for()
-        choose(page, "cats/mia.jpg")
-        settled(page, "cats/mia.jpg", scalex=240)
-        page.get_by_role("searchbox").fill("tom")
-        has_held(3)
+        choose(page, "scene.jpg")
+        settled(page, "scene.jpg", scalex=240)
+        with page.expect_request(re.compile("q=tom")):
+            page.get_by_role("searchbox").fill("tom")
         page.get_by_role("searchbox").fill("mia")
         expect(page.locator("#pictures .thumb")).to_have_count(1)
+        assert len(held) == 3
         for route in held:
             route.continue_()
         page.unroute_all(behavior="wait")
-        page.get_by_label("Compare").select_option("gif")  # a whole round of the page after them
-        expect(page.locator(".tag.right")).to_have_text(re.compile("gif"))
-        settled(page, "cats/mia.jpg", scalex=240)
+        for url in ("/picture/cats/mia.jpg?scalex=111&encoding=png", "/?about=tom.png", "/?q=tom"):
+            page.evaluate("(url) => fetch(url).then((reply) => reply.text())", url)  # comes after those
+        settled(page, "scene.jpg", scalex=240)
         assert names(page) == ["cats/mia.jpg"]
         assert shown(page).size == (240, 180)
-        expect(page.locator("#about")).to_have_text(re.compile("400 × 300"))
+        assert facts(page)["Pixels"] == "240 × 180"
+        expect(page.locator("#about")).to_have_text(re.compile("800 × 600"))
 
 
 # --- errors
@@ -718,10 +711,10 @@ def test_a_full_server_is_asked_again(browser: Browser, tmp_path: Path) -> None:
     """A 503 says when; the page waits that long, and then shows the picture."""
     drawn(tmp_path, "a.png")
     with (
-        place(tmp_path, browser, render={"processes": 1, "queue": 1}) as full,
-        full.page("picture=a.png&scalex=50", is_failing=True) as page,
+        place(tmp_path, browser, render={"processes": 1, "queue": 1}, limits={"max_side": 300}) as full,
+        full.page(is_failing=True) as page,
     ):
-        settled(page, "a.png", scalex=50)
+        settled(page, "a.png", scalex=300)  # where others begin with 640
         (worker,) = workers_of(full.server)
         os.kill(worker, signal.SIGSTOP)
         is_full = threading.Event()
@@ -892,6 +885,7 @@ def test_everything_has_a_name(bench: Place) -> None:
         }
         assert [role for role, name in named if not name.strip()] == []
         assert len(named) == len(set(named))
+        assert ("image", "tom.png as it was asked for") in named
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,8 +13,7 @@ let path = "", source = null, timer = 0, running = new AbortController(), turnin
 // The parameters that the form asks for, in its order; what is left at its default is left out.
 function parameters() {
   const values = Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
-  if (values.gravity === "point") delete values.gravity;
-  else delete values.fp;
+  if (values.gravity === "point") delete values.gravity; // fp says it
   if (isFixed && settings.fixed.includes(values.preset)) delete values.encoding;
   return values;
 }
