@@ -464,6 +464,23 @@ def test_what_is_copied_is_what_is_shown(bench: Place) -> None:
         check_lines(page, bench, "cats/mia.jpg")
 
 
+def test_what_is_copied_without_a_clipboard(bench: Place) -> None:
+    """Over plain HTTP a page has none: then in the old way, and where that is closed too, by hand."""
+    with bench.page("picture=tom.png&scalex=60") as page:
+        settled(page, "tom.png")
+        page.evaluate("() => Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        button, find = page.get_by_role("button", name="Copy the HTML"), page.get_by_role("searchbox")
+        button.click()
+        expect(button).to_have_text("Copied")
+        find.press("ControlOrMeta+V")
+        expect(find).to_have_value(page.locator("#html").input_value())
+        expect(button).to_have_text("Copy")
+        page.evaluate("() => { document.execCommand = () => false }")
+        button.click()
+        expect(button).to_have_text("Ctrl+C")
+        assert page.evaluate("() => getSelection().toString()") == page.locator("#html").input_value()
+
+
 # --- comparing
 
 

@@ -315,8 +315,9 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     const field = $(button.dataset.copy);
     field.select();
     // Over plain HTTP a page has no clipboard but the old one.
-    await (navigator.clipboard?.writeText(field.value) ?? Promise.reject()).catch(() => document.execCommand("copy"));
-    button.textContent = "Copied";
+    const isCopied = await (navigator.clipboard?.writeText(field.value) ?? Promise.reject())
+      .then(() => true, () => document.execCommand("copy"));
+    button.textContent = isCopied ? "Copied" : "Ctrl+C"; // the line is selected
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   });
 }
