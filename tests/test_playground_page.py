@@ -44,6 +44,17 @@ _PIXELS = """(image) => {
   canvas.getContext("2d").drawImage(image, 0, 0);
   return canvas.toDataURL("image/png").split(",")[1];
 }"""
+# Resolves when the URL is right and its result is there, or in the end with what is there instead.
+# Playwright's own waiting for a value looks once a second only.
+_SETTLE = """async (looks) => {
+  const { classList } = document.querySelector("#result"), problem = document.querySelector("#problem");
+  const url = document.querySelector("#url");
+  for (const end = performance.now() + 30000; performance.now() < end;) {
+    if (RegExp(looks).test(url.value) && !classList.contains("busy") && problem.hidden) return "settled";
+    await new Promise((done) => setTimeout(done, 10));
+  }
+  return [url.value, classList.value, problem.textContent].join("; ");
+}"""
 # The lowest contrast of a text to what is behind it, by WCAG 2.2 (1.4.3), of each colour that is there.
 _CONTRASTS = """() => {
   const parse = (text) => {
@@ -149,9 +160,8 @@ def settled(page: Page, path: str = "", **wanted: object) -> None:
             looks.append(rf"(?!.*[?&]{name}=)")
         else:
             looks.append(rf"(?=.*[?&]{name}={re.escape(str(value))}(&|$))")
-    expect(page.locator("#url")).to_have_value(re.compile("^" + "".join(looks)))
-    page.locator("#result:not(.busy)").wait_for()
-    expect(page.locator("#problem")).to_be_hidden()
+    state = page.evaluate(_SETTLE, "^" + "".join(looks))
+    assert state == "settled"
 
 
 def shown(page: Page, selector: str = "#result .one") -> Image.Image:
@@ -224,10 +234,9 @@ def test_the_keyboard_chooses_too(bench: Place) -> None:
         settled(page, "scene.jpg")
 
 
-@pytest.mark.parametrize("name", [AWKWARD, LONG])
-def test_a_name_is_a_name_whatever_is_in_it(bench: Place, name: str) -> None:
+def test_a_name_is_a_name_whatever_is_in_it(bench: Place) -> None:
     with bench.page() as page:
-        choose(page, name)
+        choose(page, name := AWKWARD)
         page.get_by_label("Encoding", exact=True).select_option("png")
         settled(page, encoding="png")
         assert unquote(urlsplit(page.locator("#url").input_value()).path) == f"/picture/{name}"
@@ -355,13 +364,13 @@ def test_a_focal_point_cuts_a_square_where_a_side_is_missing(bench: Place, sides
 
 
 def test_quality_and_encodings(bench: Place) -> None:
-    with bench.page("picture=scene.jpg&scalex=300&encoding=jpeg") as page:
+    with bench.page("picture=scene.jpg&scalex=160&encoding=jpeg") as page:
         settled(page, "scene.jpg", encoding="jpeg")
         sizes = []
         for quality in (90, 20):
             page.get_by_label("Quality", exact=True).fill(str(quality))
             settled(page, quality=quality)
-            reply = bench.server.get(f"/picture/scene.jpg?scalex=300&encoding=jpeg&quality={quality}")
+            reply = bench.server.get(f"/picture/scene.jpg?scalex=160&encoding=jpeg&quality={quality}")
             sizes.append(len(reply.body))
             assert facts(page)["Bytes"].startswith(f"{sizes[-1] / 1000:.3g} kB jpeg")
         assert sizes[1] < sizes[0] / 2
