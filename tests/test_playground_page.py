@@ -481,12 +481,14 @@ def test_what_is_copied_without_a_clipboard(bench: Place) -> None:
         button, find = page.get_by_role("button", name="Copy the HTML"), page.get_by_role("searchbox")
         button.click()
         expect(button).to_have_text("Copied")
+        expect(page.get_by_role("status").last).to_have_text("Copied")  # for who can't see the button
         find.press("ControlOrMeta+V")
         expect(find).to_have_value(page.locator("#html").input_value())
         expect(button).to_have_text("Copy")
         page.evaluate("() => { document.execCommand = () => false }")
         button.click()
         expect(button).to_have_text("Ctrl+C")
+        expect(page.get_by_role("status").last).to_have_text("Not copied, but selected")
         assert page.evaluate("() => getSelection().toString()") == page.locator("#html").input_value()
 
 

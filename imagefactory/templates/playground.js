@@ -318,7 +318,8 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     const isCopied = await (navigator.clipboard?.writeText(field.value) ?? Promise.reject())
       .then(() => true, () => document.execCommand("copy"));
     button.textContent = isCopied ? "Copied" : "Ctrl+C"; // the line is selected
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    $("told").textContent = isCopied ? "Copied" : "Not copied, but selected";
+    setTimeout(() => { button.textContent = "Copy"; $("told").textContent = ""; }, 1500);
   });
 }
 
