@@ -230,7 +230,7 @@ def test_a_small_picture_is_enlarged_only_when_asked(tmp_path: Path) -> None:
         },
     ),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_recipe_gives_the_size_that_was_settled(
     tmp_path: Path, width: int, height: int, value: int, encoding: str, jpeg: bool, recipe: dict[str, Any]
 ) -> None:
