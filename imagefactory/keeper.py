@@ -31,6 +31,7 @@ _SHARE = 20  # writing takes a twentieth of a core at most
 _AT_ONCE = 500  # rows in one transaction: others wait for its end
 _MAX_PENDING = 100_000
 _EVICT_S = 1.0  # to wait for somebody else who evicts: he makes room for all
+_STOP_S = 2.0  # how long the end of the process waits for an eviction under way
 _REST = 2  # looking through the objects takes a third of a core
 
 
@@ -59,6 +60,7 @@ class Keeper:
         self._counts: dict[str, float] = {}
         self._wanted = 0
         self._flushing = threading.Lock()
+        self._evicting = threading.Lock()
         self._process = 0
         self._wake = threading.Event()
         self._filler: threading.Thread | None = None
@@ -69,6 +71,7 @@ class Keeper:
             return
         self._process = os.getpid()
         self._flushing = threading.Lock()
+        self._evicting = threading.Lock()
         self._wake = threading.Event()
         self._filler = None
         # Not the keeper itself: an app that nobody uses any more shall end, and its thread with it.
@@ -102,7 +105,8 @@ class Keeper:
         if isinstance(self._store, DiskStore):
             try:
                 self._keep_whole(self._store)
-                self._keep_within_budget(self._store)
+                with self._evicting:
+                    self._keep_within_budget(self._store)
             except StorageError as error:
                 self._troubles.note(error)
             except TimedOut:
@@ -168,9 +172,12 @@ class Keeper:
 
 
 def _finish(reference: weakref.ref[Keeper]) -> None:
-    """Write down what was counted last, when the process ends."""
+    """Write down what was counted last, when the process ends; not in the middle of an eviction, which would
+    leave rows without their objects to the next one."""
     keeper = reference()
     if keeper is not None and keeper.is_running:
+        keeper._evicting.acquire(timeout=_STOP_S)  # for good: none begins any more
+        keeper._process = 0
         keeper.flush()
 
 

@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -20,9 +22,14 @@ from flask.testing import FlaskClient
 from PIL import Image
 from serving import eventually, serving, write_config
 
+from imagefactory import keeper
 from imagefactory.errors import Full, StorageError
+from imagefactory.index import VariantRow
 from imagefactory.jobs import Rendered
+from imagefactory.keeper import Keeper
 from imagefactory.store import DiskStore
+from imagefactory.tally import Tally
+from imagefactory.troubles import Troubles
 from imagefactory.upkeep.evict import Evicted, evict
 from imagefactory.variants import Key, Variant
 
@@ -348,6 +355,29 @@ def test_the_keeper_flushes_by_itself(app: Flask, client: FlaskClient) -> None:
     client.get(query(50)).close()
     client.get(query(50)).close()
     assert eventually(lambda: used_s(generator.store)[50][1] == 2)
+
+
+def test_the_end_of_the_process_waits_for_an_eviction(
+    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which has removed some objects, and not yet their rows."""
+    fill(disk, 50)
+    store, has_begun = DiskStore(disk.root, 10_000), threading.Event()
+    remove = store.remove_object
+
+    def slowly(row: VariantRow) -> None:
+        remove(row)
+        has_begun.set()
+        time.sleep(0.01)
+
+    monkeypatch.setattr(store, "remove_object", slowly)
+    kept = Keeper(store, Tally(), Troubles(), dict, time.time)
+    kept.start()
+    assert has_begun.wait(20)
+    keeper._finish(weakref.ref(kept))
+    assert problems(store) == []
+    assert 0 < store.index.total_bytes() <= 10_000
+    assert not kept.is_running
 
 
 def test_what_can_not_be_flushed_is_kept(app: Flask, client: FlaskClient) -> None:
