@@ -164,7 +164,7 @@ def test_waiting_ends_in_time(claims: Claims) -> None:
             claims.take("a", 0.3),
         ):
             pass
-        assert 0.25 < time.monotonic() - began < 2
+        assert 0.25 < time.monotonic() - began < 20
 
 
 FORK = """

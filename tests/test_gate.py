@@ -95,7 +95,7 @@ def test_a_full_queue_is_told_at_once() -> None:
         began = time.monotonic()
         with pytest.raises(Busy), gate.render(10):
             pytest.fail("the queue is full")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5  # in the queue it would be 10
         go.set()
     assert gate._free == 1
 

@@ -381,7 +381,7 @@ def test_others_run_while_a_png_is_inflated(tmp_path: Path) -> None:
             found = png.inflated(file, file.head.index(b"IDAT") - 4, len(rows))
             ticked, took = ticks[0] - before, time.perf_counter() - began
         assert found == rows
-        assert ticked > took / 0.02
+        assert ticked > took / 0.05
     finally:
         is_done.set()
         counter.join()
