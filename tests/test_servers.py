@@ -168,6 +168,17 @@ def test_a_server_says_where_it_is_and_nothing_else(servers: Mapping[str, Server
     assert re.fullmatch(r"imagefactory \S+ serves \S+ at http://127.0.0.1:\d+/\n", servers[name].said())
 
 
+def test_waitress_writes_no_line_for_each_request_that_waits_for_a_thread(
+    pictures: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, pictures, tmp_path / "cache", server={"threads": 1})
+    with serving(config) as server, ThreadPoolExecutor(8) as pool:
+        before = server.said()
+        targets = [f"/picture/noise.png?scalex={width}" for width in range(200, 208)]
+        assert {reply.status for reply in pool.map(server.get, targets)} == {200}
+        assert server.said() == before
+
+
 # --- stopping ---------------------------------------------------------------------------------------------
 
 # A render from noise: long enough to be caught half way.

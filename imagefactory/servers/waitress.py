@@ -28,6 +28,8 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
     temporary file, before its thread waits too (clients that never read would else take all threads).
     """
     app = make_app(config)
+    # It warns for each request that meets no idle thread: lines and lines when there is most to do.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     sockets: dict[int, Any] = {}
     try:
         server = create_server(
