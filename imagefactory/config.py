@@ -1,8 +1,8 @@
 """config.toml and the environment become one frozen, checked `Config`.
 
 The first stop of every journey: the doors (`create_app`, the Flask extension, the command line) load it once
-and pass its sections down. In this file: the schema (each key with its default and its
-reader), loading, showing.
+and pass its sections down. In this file: the schema (each key with its
+default and its reader), loading, showing.
 """
 
 # ruff: noqa: RUF009 -- `setting(...)` is a dataclass field that type checks against its reader, not a default

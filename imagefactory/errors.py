@@ -29,7 +29,7 @@ status and JSON, the command line to stderr and an exit code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Self
 
@@ -57,6 +57,7 @@ __all__ = [
     "WrongSignature",
     "WrongType",
     "nearest",
+    "shown",
 ]
 
 
@@ -64,6 +65,12 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     """``, did you mean 'port'?`` for the allowed word most like *word*; empty if none is close."""
     matches = get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return f", did you mean {matches[0]!r}?" if matches else ""
+
+
+def shown(value: object) -> str:
+    """The value for an error text: short, on one line, and without what is inside of a table."""
+    written = "a table" if isinstance(value, Mapping) else repr(value)
+    return written if len(written) <= 80 else f"{written[:77]}..."
 
 
 class ImageFactoryError(Exception):

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
-from .errors import BadParameter, ConfigError, nearest
+from .errors import BadParameter, ConfigError, nearest, shown
 from .globs import compile_glob
 from .units import parse_bytes
 
@@ -90,12 +90,6 @@ class Variable:
 def plain(value: object) -> object:
     """*value*, or what TOML reads in it where it is a variable's."""
     return value.value() if isinstance(value, Variable) else value
-
-
-def shown(value: object) -> str:
-    """The value for an error text: short, on one line, and without what is inside of a table."""
-    written = "a table" if isinstance(value, Mapping) else repr(value)
-    return written if len(written) <= 80 else f"{written[:77]}..."
 
 
 def text_or_none(value: object) -> str | None:

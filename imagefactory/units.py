@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from .errors import shown
+
 __all__ = ["count_text", "parse_bytes", "parse_seconds", "ratio_text", "size_text"]
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -35,7 +37,7 @@ def parse_bytes(text: str | int) -> int:
     if size and (size[3] or not size[2]) and size[3] in _BYTES:
         return int(Decimal(size[1]) * _BYTES[size[3]])
     form = "write bytes or a number with a unit, such as 500 MB or 10 GiB"
-    raise ValueError(f"{text!r:.80} is not a size; {form}")
+    raise ValueError(f"{shown(text)} is not a size; {form}")
 
 
 def count_text(count: int, noun: str) -> str:

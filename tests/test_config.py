@@ -502,6 +502,8 @@ BAD = [
     ("cache.max_bytes", True, "cache.max_bytes: True is not a size; …"),
     ("cache.max_bytes", 1.5, "cache.max_bytes: 1.5 is not a size; …"),
     ("cache.max_bytes", [5], "cache.max_bytes: [5] is not a size; …"),
+    ("cache.max_bytes", {"secret": SECRET}, "cache.max_bytes: a table is not a size; …"),
+    ("cache.max_bytes", ["x" * 999], f"cache.max_bytes: ['{'x' * 75}... is not a size; …"),
     ("cache.max_bytes", "0.1 B", "cache.max_bytes: 0 is below the limit of 1"),
     ("cache.max_bytes", "9" * 20, f"cache.max_bytes: {'9' * 20} is above the limit of 9223372036854775807"),
     ("cache.salt", 2026, "cache.salt: 2026 is not text; write text in quotes, as UTF-8"),
