@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .common.globs import compile_glob
 from .config import Config
 from .errors import WrongSignature
-from .globs import compile_glob
 from .request import PUBLIC, Grant
 from .signing import Signer
 

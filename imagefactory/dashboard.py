@@ -25,17 +25,17 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from . import charts
 from .admin import is_authorized
+from .common.memo import Memo
+from .common.units import ratio_text, size_text
 from .errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
 from .formats import ENCODINGS
 from .generator import Generator
 from .index import VariantRow
-from .memo import Memo
 from .ops import purge_and_tell
 from .readings import History, Reader, Reading, Sample
 from .recipe import Recipe, parse
 from .store import DiskStore
 from .troubles import watch_log
-from .units import ratio_text, size_text
 from .upkeep.pictures import ORDERS, Cached, find_pictures, list_pictures
 from .upkeep.purge import Selection
 from .upkeep.stats import answered, saved

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, BinaryIO
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import FileWrapper
 
+from .common.memo import Memo
 from .config import Config
 from .formats import default_encoding
 from .generator import Answer, Generator
 from .hints import NO_LEEWAY, Leeway, read_hints
-from .memo import Memo
 from .negotiation import negotiate
 from .request import Request
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply

@@ -18,11 +18,11 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from .candidates import SIZES, Candidate, Candidates, Offer, Query, as_query, merged, plain
+from .common.memo import Memo
 from .errors import BadParameter, NotFound, RequestError
 from .formats import ENCODINGS
 from .generator import Generator
 from .jobs import Stamp
-from .memo import Memo
 from .parameters import address
 from .recipe import Recipe
 from .variants import Source, placeholder_in

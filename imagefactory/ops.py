@@ -16,6 +16,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from . import hooks
 from .admin import authorize
+from .common.units import parse_seconds
 from .errors import (
     BadParameter,
     BodyTooLarge,
@@ -29,7 +30,6 @@ from .errors import (
 from .generator import Generator
 from .responses import Reply, error_reply, json_reply, options_reply
 from .sending import textual
-from .units import parse_seconds
 from .upkeep.purge import Selection, purge
 
 __all__ = ["blueprint", "purge_and_tell", "purge_picture"]

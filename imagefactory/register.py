@@ -11,15 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from .crowd import Failures, Flights, Gate, Recent
-from .errors import (
-    RequestError,
-    SourceChanged,
-    StorageError,
-    TimedOut,
-    TooLarge,
-    Unavailable,
-    Undecodable,
-)
+from .errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
 from .formats import Header
 from .jobs import Renderer
 from .sources import Sources

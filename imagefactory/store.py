@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from .claims import Claims
+from .common.memo import Memo
 from .config import Config
 from .errors import Full, StorageError, TimedOut
 from .index import Index, VariantRow
 from .jobs import Rendered
-from .memo import Memo
 from .objects import Objects, Temp
 from .recipe import parse
 from .removals import Removals

@@ -27,8 +27,8 @@ from drawing import scene
 from PIL import Image
 from serving import Client, Server, is_right, serving, write_config
 
+from imagefactory.common.units import parse_bytes
 from imagefactory.store import DiskStore
-from imagefactory.units import parse_bytes
 
 CLIENTS = 6
 LOOK_EVERY_S = 0.1

@@ -12,9 +12,9 @@ from types import MappingProxyType
 import pytest
 
 from imagefactory import config as module
+from imagefactory.common.units import parse_bytes
 from imagefactory.config import Config, as_dict, as_toml, from_mapping, load
 from imagefactory.errors import ConfigError
-from imagefactory.units import parse_bytes
 
 BASE = Path("/srv/app")
 SECRET = "correct-horse-battery"

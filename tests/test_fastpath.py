@@ -34,9 +34,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import create_environ
 
 from imagefactory import ImageFactory, create_app, fastpath
+from imagefactory.common.memo import Memo
 from imagefactory.config import Config
 from imagefactory.fastpath import FastPath
-from imagefactory.memo import Memo
 from imagefactory.renderers import InThread
 from imagefactory.store import DiskStore
 

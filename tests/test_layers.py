@@ -12,7 +12,18 @@ import imagefactory
 PACKAGE = Path(imagefactory.__file__).parent
 # From the top of docs/architecture.md down: a file imports from its own layer and from those above.
 LAYERS = [
-    ["version", "errors", "config", "formats", "colours", "folders", "globs", "readers", "tags", "units"],
+    [
+        "version",
+        "errors",
+        "config",
+        "formats",
+        "colours",
+        "folders",
+        "common.globs",
+        "readers",
+        "tags",
+        "common.units",
+    ],
     [
         "recipe",
         "geometry",
@@ -25,7 +36,7 @@ LAYERS = [
         "variants",
         "charts",
     ],
-    ["access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "memo", "rules"],
+    ["access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "common.memo", "rules"],
     ["tally", "troubles", "wire"],
     ["sources", "claims", "database", "index", "objects", "removals", "sessions", "store", "render"],
     ["worker", "pool", "renderers", "upkeep", "keeper", "register", "generator", "readings"],
@@ -54,26 +65,38 @@ IMPORTERS = {
 
 
 def imports(path: Path) -> set[str]:
-    """Top-level names of libraries, and names of our own files as ``.name``; of a folder, what leaves it."""
+    """Top-level names of libraries, and our own files as ``.folder.name``; of a folder, what leaves it."""
     if path.is_dir():
-        found = set().union(*(imports(file) for file in path.glob("*.py")))
-        return found - {f".{file.stem}" for file in path.glob("*.py")}
+        found = set().union(*(imports(file) for file in path.rglob("*.py")))
+        return {name for name in found if not f"{name}.".startswith(f".{name_of(path)}.")}
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            module = node.module or ""
-            is_own = module.startswith("imagefactory")
-            found.add("." + module.split(".")[-1] if is_own else module.split(".")[0])
+            found.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {f".{name.split('.')[0]}" for name in names}
+            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for alias in node.names:
+                is_file = (folder / f"{alias.name}.py").exists() or (folder / alias.name).is_dir()
+                found.add(f".{name_of(folder / alias.name if is_file else folder)}")
     return found
 
 
-FOLDERS = [PACKAGE / name for name in ("cli", "render", "servers", "upkeep")]
-FILES = {path.stem: imports(path) for path in [*PACKAGE.glob("*.py"), *FOLDERS]}
+def name_of(path: Path) -> str:
+    """A file as ``folder.name`` below the package; what lies in an old folder is that folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0] if parts and parts[0] in OLD else ".".join(parts)
+
+
+OLD = ("cli", "render", "servers", "upkeep")
+FOLDERS = [PACKAGE / name for name in OLD]
+FILES = {
+    name_of(path): imports(path)
+    for path in [*PACKAGE.rglob("*.py"), *FOLDERS]
+    if not (path.is_file() and path.relative_to(PACKAGE).parts[0] in OLD)
+    and (path.name != "__init__.py" or path.parent == PACKAGE)
+}
 
 
 def test_every_file_has_its_layer() -> None:

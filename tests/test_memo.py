@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imagefactory.memo import Memo
+from imagefactory.common.memo import Memo
 
 
 def there(memo: Memo[int, str]) -> list[int]:

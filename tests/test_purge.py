@@ -27,10 +27,10 @@ from filling import IS_LONG, fill_cache
 from serving import eventually, is_right, serving, write_config
 
 from imagefactory.cli import main
+from imagefactory.common.globs import compile_glob
 from imagefactory.config import Config, from_mapping
 from imagefactory.errors import BadParameter, StorageError, Unavailable
 from imagefactory.generator import Generator
-from imagefactory.globs import compile_glob
 from imagefactory.jobs import Rendered
 from imagefactory.sources import Sources
 from imagefactory.store import DiskStore, MemoryStore

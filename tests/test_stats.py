@@ -16,9 +16,9 @@ from filling import fill_cache, put_object
 from serving import write_config
 
 from imagefactory.cli import main
+from imagefactory.common.units import ratio_text, size_text
 from imagefactory.generator import Generator
 from imagefactory.store import DiskStore
-from imagefactory.units import ratio_text, size_text
 from imagefactory.upkeep.stats import Answered, Sum, answered, take_stats
 from imagefactory.variants import Key
 

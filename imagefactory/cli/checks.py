@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from ..common.units import count_text, size_text
 from ..errors import StorageError, TimedOut
 from ..renderers import cores
 from ..store import DiskStore
-from ..units import count_text, size_text
 from ..upkeep.rebuild import rebuild as begin_anew
 from ..upkeep.verify import Verified
 from ..upkeep.verify import verify as look_at_all

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from ..common.units import count_text, size_text
 from ..errors import StorageError, TimedOut
-from ..units import count_text, size_text
 from ..upkeep.evict import evict as bring_down
 from .common import Failure, as_json, load, open_cache, print_json
 

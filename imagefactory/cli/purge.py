@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from .. import hooks
+from ..common.units import count_text, parse_seconds, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
 from ..sources import Sources
 from ..store import DiskStore
-from ..units import count_text, parse_seconds, size_text
 from ..upkeep.purge import Purged, Selection, check
 from ..upkeep.purge import purge as remove
 from .common import Failure, as_json, load, open_cache, print_json

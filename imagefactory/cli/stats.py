@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from ..common.units import count_text, ratio_text, size_text
 from ..errors import StorageError
-from ..units import count_text, ratio_text, size_text
 from ..upkeep.stats import Notable, Stats, Sum, take_stats
 from .common import Failure, as_json, check_owner, disk_store, load, print_json
 

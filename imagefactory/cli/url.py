@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
+from ..common.units import parse_seconds
 from ..errors import NotFound, RequestError, nearest
 from ..generator import Generator
 from ..markup import Pictures
 from ..parameters import NAMES
 from ..renderers import InThread
 from ..store import MemoryStore
-from ..units import parse_seconds
 from .common import Failure, as_json, load, print_json
 from .paths import picture_path
 

@@ -22,13 +22,13 @@ from typing import Any, BinaryIO, cast
 
 import click
 
+from ..common.units import count_text, parse_bytes, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError
 from ..generator import Generator
 from ..logreading import read_log
 from ..renderers import open_renderer, slots
 from ..store import DiskStore
-from ..units import count_text, parse_bytes, size_text
 from ..upkeep.replay import demand, expand
 from ..upkeep.replay import orders as orders_of
 from ..upkeep.snapshot import copy_index

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from ..common.globs import compile_glob
 from ..errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
-from ..globs import compile_glob
 from ..index import Index, VariantRow
 from ..sources import Sources
 from ..store import DiskStore, MemoryStore, Store

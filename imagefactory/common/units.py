@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from .errors import shown
+from ..errors import shown
 
 __all__ = ["count_text", "parse_bytes", "parse_seconds", "ratio_text", "size_text"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .errors import BadParameter
+from ..errors import BadParameter
 
 __all__ = ["compile_glob"]
 
