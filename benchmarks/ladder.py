@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagefactory import pool
 from imagefactory import render as rendering
-from imagefactory.jobs import Job as RenderJob
+from imagefactory.model.job import Job as RenderJob
 from imagefactory.render import encoders
 
 from . import cold, servers

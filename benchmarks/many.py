@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from imagefactory.variants import Key, Variant
+from imagefactory.model.variant import Key, Variant
 
 from . import pictures, servers, wrk
 from .bench import Bench

@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from imagefactory.model.variant import Key, Variant
 from imagefactory.store import DiskStore
-from imagefactory.variants import Key, Variant
 
 from .rounds import compare, interleave
 

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from imagefactory import pool, render
-from imagefactory.jobs import Job as RenderJob
+from imagefactory.model.job import Job as RenderJob
 from imagefactory.render import encoders
 from imagefactory.renderers import cores
 from imagefactory.upkeep.warm import is_picture

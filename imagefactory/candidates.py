@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from .errors import BadParameter, nearest
-from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from .generator import Generator
-from .geometry import snap
+from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
+from .model.geometry import snap
+from .model.recipe import Recipe
+from .model.variant import Source
 from .parameters import NAMES, OURS, address, in_order, query_text
 from .readers import parameter
-from .recipe import Recipe
 from .request import Request
 from .signing import Policy
-from .variants import Source
 
 __all__ = ["SIZES", "Candidate", "Candidates", "Offer", "Query", "as_query", "merged", "plain"]
 

@@ -28,18 +28,18 @@ from .admin import is_authorized
 from .common.memo import Memo
 from .common.units import ratio_text, size_text
 from .errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
-from .formats import ENCODINGS
 from .generator import Generator
 from .index import VariantRow
+from .model.formats import ENCODINGS
+from .model.recipe import Recipe, parse
+from .model.variant import Key, Source
 from .ops import purge_and_tell
 from .readings import History, Reader, Reading, Sample
-from .recipe import Recipe, parse
 from .store import DiskStore
 from .troubles import watch_log
 from .upkeep.pictures import ORDERS, Cached, find_pictures, list_pictures
 from .upkeep.purge import Selection
 from .upkeep.stats import answered, saved
-from .variants import Key, Source
 from .version import __version__
 
 __all__ = ["blueprint"]

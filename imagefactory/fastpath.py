@@ -19,9 +19,9 @@ from werkzeug.wsgi import FileWrapper
 
 from .common.memo import Memo
 from .config import Config
-from .formats import default_encoding
 from .generator import Answer, Generator
 from .hints import NO_LEEWAY, Leeway, read_hints
+from .model.formats import default_encoding
 from .negotiation import negotiate
 from .request import Request
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply

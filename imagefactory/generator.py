@@ -37,10 +37,11 @@ from .errors import (
     Unavailable,
     Undecodable,
 )
-from .formats import ENCODINGS, SOURCE_FORMATS, default_encoding
-from .jobs import Job, Rendered, Renderer, Stamp
 from .keeper import Keeper
-from .recipe import Recipe
+from .model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
+from .model.job import Job, Rendered, Renderer, Stamp
+from .model.recipe import Recipe
+from .model.variant import Source, Variant
 from .register import Register
 from .renderers import slots
 from .request import Request
@@ -49,7 +50,6 @@ from .sources import Sources
 from .store import Body, Store, open_store
 from .tally import Tally
 from .troubles import Troubles
-from .variants import Source, Variant
 
 __all__ = ["Answer", "Generator"]
 

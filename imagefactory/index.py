@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from .database import CorruptError, Database, Execute, Row
-from .formats import KNOWN_ENCODINGS, SOURCE_FORMATS, Header
-from .jobs import Stamp
-from .variants import Key, Source, Variant, placeholder_in
+from .model.formats import KNOWN_ENCODINGS, SOURCE_FORMATS, Header
+from .model.job import Stamp
+from .model.variant import Key, Source, Variant, placeholder_in
 
 __all__ = ["Index", "VariantRow"]
 

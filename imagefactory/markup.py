@@ -20,12 +20,12 @@ from markupsafe import Markup, escape
 from .candidates import SIZES, Candidate, Candidates, Offer, Query, as_query, merged, plain
 from .common.memo import Memo
 from .errors import BadParameter, NotFound, RequestError
-from .formats import ENCODINGS
 from .generator import Generator
-from .jobs import Stamp
+from .model.formats import ENCODINGS
+from .model.job import Stamp
+from .model.recipe import Recipe
+from .model.variant import Source, placeholder_in
 from .parameters import address
-from .recipe import Recipe
-from .variants import Source, placeholder_in
 
 __all__ = ["Pictures"]
 

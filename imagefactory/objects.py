@@ -21,9 +21,9 @@ from pathlib import Path
 
 from .errors import StorageError
 from .folders import OPEN, PRIVATE, make_folder
-from .formats import KNOWN_ENCODINGS
-from .recipe import parse
-from .variants import Key, Variant
+from .model.formats import KNOWN_ENCODINGS
+from .model.recipe import parse
+from .model.variant import Key, Variant
 
 __all__ = ["Objects", "Temp", "remove_abandoned", "sync_folder"]
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from .colours import CSS_COLOURS
 from .errors import BadParameter, nearest
-from .formats import ALIASES, ENCODINGS, NEEDS_EXTRA
-from .recipe import COMPASS, Rect
+from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA
+from .model.recipe import COMPASS, Rect
 
 __all__ = [
     "AUTO",

@@ -19,9 +19,9 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from .errors import NotFound, RequestError, Undecodable
-from .formats import ENCODINGS, PICTURE_SUFFIXES
 from .generator import Generator
-from .recipe import COMPASS
+from .model.formats import ENCODINGS, PICTURE_SUFFIXES
+from .model.recipe import COMPASS
 from .request import parse_request
 from .responses import error_reply, json_reply
 from .sending import textual

@@ -32,8 +32,8 @@ from typing import TypeVar
 
 from . import wire
 from .errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Undecodable
-from .formats import Header
-from .jobs import Job, Rendered
+from .model.formats import Header
+from .model.job import Job, Rendered
 
 __all__ = ["MALLOC", "Pool"]
 

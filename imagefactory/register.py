@@ -12,12 +12,12 @@ from functools import partial
 
 from .crowd import Failures, Flights, Gate, Recent
 from .errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
-from .formats import Header
-from .jobs import Renderer
+from .model.formats import Header
+from .model.job import Renderer
+from .model.variant import Source
 from .sources import Sources
 from .store import Store
 from .troubles import Troubles
-from .variants import Source
 
 __all__ = ["Register"]
 

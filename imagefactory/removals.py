@@ -21,8 +21,8 @@ from pathlib import Path
 from .claims import Claims
 from .errors import StorageError, TimedOut
 from .index import Index, VariantRow
+from .model.variant import Key
 from .objects import Objects, Temp, sync_folder
-from .variants import Key
 
 __all__ = ["Removals"]
 

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from .config import Render
-from .formats import Header
-from .jobs import Job, Rendered, Renderer
+from .model.formats import Header
+from .model.job import Job, Rendered, Renderer
 from .pool import Pool
 
 __all__ = ["InThread", "cores", "open_renderer", "slots"]

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from .errors import BadParameter, ConfigError, nearest
-from .formats import ENCODINGS
 from .hints import NO_HINTS, NO_LEEWAY, Hints, Leeway
+from .model.formats import ENCODINGS
+from .model.recipe import Recipe
 from .parameters import AUTO, FREE, MICRO, NAMES, PARAMETERS, PIXELS, by_canonical_name, show
-from .recipe import Recipe
 
 __all__ = ["PUBLIC", "Grant", "Preset", "Request", "compile_presets", "leeway_of", "parse_request"]
 

@@ -13,13 +13,13 @@ from functools import partial
 
 from .config import Config
 from .errors import NotFound, Undecodable
-from .formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
-from .geometry import clamp, snap, turned
 from .hints import Hints, read_hints
+from .model.formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
+from .model.geometry import clamp, snap, turned
+from .model.recipe import Recipe
+from .model.variant import Key, Source, version
 from .negotiation import negotiate
-from .recipe import Recipe
 from .request import Request, compile_presets, parse_request
-from .variants import Key, Source, version
 
 __all__ = ["Rules", "Wanted"]
 

@@ -17,7 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from .errors import NotFound, SourceChanged, TooLarge, Unavailable
-from .jobs import Stamp
+from .model.job import Stamp
 
 __all__ = ["Sources"]
 

@@ -21,12 +21,12 @@ from .common.memo import Memo
 from .config import Config
 from .errors import Full, StorageError, TimedOut
 from .index import Index, VariantRow
-from .jobs import Rendered
+from .model.job import Rendered
+from .model.recipe import parse
+from .model.variant import Key, Source, Variant
 from .objects import Objects, Temp
-from .recipe import parse
 from .removals import Removals
 from .sessions import Sessions
-from .variants import Key, Source, Variant
 
 __all__ = ["Body", "DiskStore", "MemoryStore", "Store", "open_store"]
 

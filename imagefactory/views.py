@@ -42,9 +42,9 @@ from .explain import explain
 from .fastpath import FastPath
 from .generator import Answer, Generator
 from .hints import NO_LEEWAY, Leeway, read_hints
-from .jobs import Renderer
 from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
+from .model.job import Renderer
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
 from .playground import playground

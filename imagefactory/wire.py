@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
-from .formats import Header
-from .jobs import Job, Rendered, Stamp
-from .recipe import parse
-from .variants import placeholder_in
+from .model.formats import Header
+from .model.job import Job, Rendered, Stamp
+from .model.recipe import parse
+from .model.variant import placeholder_in
 
 __all__ = [
     "Message",

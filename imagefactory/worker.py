@@ -26,7 +26,7 @@ from typing import Any
 
 from . import wire
 from .errors import ImageFactoryError, Undecodable
-from .jobs import Job, Rendered
+from .model.job import Job, Rendered
 
 __all__ = ["main"]
 

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 
 from imagefactory import create_app
 from imagefactory.config import Config, from_mapping
-from imagefactory.formats import Header
 from imagefactory.generator import Answer, Generator
-from imagefactory.jobs import Job, Rendered
+from imagefactory.model.formats import Header
+from imagefactory.model.job import Job, Rendered
 from imagefactory.renderers import InThread
 from imagefactory.request import parse_request
 from imagefactory.store import DiskStore

@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from imagefactory.formats import ENCODINGS
-from imagefactory.geometry import clamp
-from imagefactory.jobs import Job, Rendered, Stamp
-from imagefactory.recipe import Recipe
+from imagefactory.model.formats import ENCODINGS
+from imagefactory.model.geometry import clamp
+from imagefactory.model.job import Job, Rendered, Stamp
+from imagefactory.model.recipe import Recipe
 from imagefactory.render import pipeline as render
 
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 180, 30), (30, 30, 220), (250, 250, 250)

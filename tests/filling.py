@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from imagefactory.model.variant import Key, Variant
 from imagefactory.store import DiskStore
-from imagefactory.variants import Key, Variant
 
 IS_LONG = bool(os.environ.get("IMAGEFACTORY_LONG"))
 KINDS = ("flipped", "cut", "emptied")

@@ -34,8 +34,8 @@ from drawing import (
 from PIL import Image, ImageChops, ImageSequence
 
 from imagefactory.errors import Undecodable
-from imagefactory.formats import ENCODINGS
-from imagefactory.recipe import Rect
+from imagefactory.model.formats import ENCODINGS
+from imagefactory.model.recipe import Rect
 from imagefactory.render import pipeline as render
 
 MOVING = [name for name, encoding in ENCODINGS.items() if encoding.has_animation]

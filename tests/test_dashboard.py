@@ -27,10 +27,10 @@ from imagefactory.charts import area, line, rates
 from imagefactory.config import Config
 from imagefactory.errors import StorageError
 from imagefactory.generator import Generator
+from imagefactory.model.variant import Key
 from imagefactory.signing import Signer
 from imagefactory.store import DiskStore
 from imagefactory.upkeep.pictures import Cached, find_pictures, list_pictures
-from imagefactory.variants import Key
 
 TOKEN = "pässword of the admin"
 HOSTILE = '"><img src=x onerror=alert(1)>.jpg'

@@ -25,13 +25,13 @@ from serving import eventually, serving, write_config
 from imagefactory import keeper
 from imagefactory.errors import Full, StorageError
 from imagefactory.index import VariantRow
-from imagefactory.jobs import Rendered
 from imagefactory.keeper import Keeper
+from imagefactory.model.job import Rendered
+from imagefactory.model.variant import Key, Variant
 from imagefactory.store import DiskStore
 from imagefactory.tally import Tally
 from imagefactory.troubles import Troubles
 from imagefactory.upkeep.evict import Evicted, evict
-from imagefactory.variants import Key, Variant
 
 DIGEST = "ab" * 32
 IS_LONG = "IMAGEFACTORY_LONG" in os.environ

@@ -15,9 +15,9 @@ from serving import eventually
 from imagefactory import crowd
 from imagefactory.crowd import Gate, Recent
 from imagefactory.errors import Busy, TimedOut, Undecodable
-from imagefactory.formats import Header
 from imagefactory.generator import Generator
-from imagefactory.jobs import Job
+from imagefactory.model.formats import Header
+from imagefactory.model.job import Job
 
 Generate = Callable[..., Generator]
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import ConfigError, StorageError
-from imagefactory.formats import Header
 from imagefactory.index import Index, _checksum, _seal, _unseal
-from imagefactory.jobs import Stamp
-from imagefactory.variants import Key, Source, Variant
+from imagefactory.model.formats import Header
+from imagefactory.model.job import Stamp
+from imagefactory.model.variant import Key, Source, Variant
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 VARIANT = Variant(KEY, "cd" * 32, 12_345, 100, 75)
@@ -359,7 +359,7 @@ def in_new_process(root: Path, statement: str) -> str:
     """What *statement* prints with an ``index`` that another process opens."""
     code = (
         "import sys; from pathlib import Path; from imagefactory.index import Index\n"
-        "from imagefactory.variants import Key, Variant\n"
+        "from imagefactory.model.variant import Key, Variant\n"
         "root = Path(sys.argv[1])\n"
         "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
         f"key = Key({KEY.digest!r}, {KEY.recipe!r}, {KEY.encoding!r})\n{statement}\n"
@@ -514,7 +514,7 @@ while True:
 def test_the_count_is_right_after_a_kill(root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from imagefactory.index import Index\n"
-        "from imagefactory.variants import Key, Variant\n"
+        "from imagefactory.model.variant import Key, Variant\n"
         "root = Path(sys.argv[1])\n"
         "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
     ) + CHURN
@@ -555,7 +555,7 @@ def test_nothing_else_lies_in_the_folder(index: Index, root: Path) -> None:
 def test_eight_processes_open_a_new_index_at_once(root: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from imagefactory.index import Index\n"
-        "from imagefactory.variants import Key, Variant\n"
+        "from imagefactory.model.variant import Key, Variant\n"
         "root, number = Path(sys.argv[1]), int(sys.argv[2])\n"
         "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
         "print('ready', flush=True); sys.stdin.readline()\n"

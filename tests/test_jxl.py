@@ -29,7 +29,7 @@ from drawing import (
 from flask import Flask
 from PIL import Image
 
-from imagefactory.formats import ENCODINGS, NEEDS_EXTRA
+from imagefactory.model.formats import ENCODINGS, NEEDS_EXTRA
 from imagefactory.negotiation import negotiate
 from imagefactory.render import pipeline as render
 from imagefactory.render.jxl import distance_of
@@ -213,7 +213,7 @@ from imagefactory.errors import BadParameter
 from imagefactory.negotiation import negotiate
 from imagefactory.request import parse_request
 from imagefactory.objects import Objects
-from imagefactory.variants import Key
+from imagefactory.model.variant import Key
 from pathlib import Path
 try:
     parse_request([("encoding", "JXL")])

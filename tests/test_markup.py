@@ -515,7 +515,7 @@ def test_mistakes_are_logged_in_production(
 
 
 def test_a_jxl_without_its_extra(make: Make) -> None:
-    from imagefactory.formats import ENCODINGS
+    from imagefactory.model.formats import ENCODINGS
 
     if "jxl" in ENCODINGS:
         pytest.skip("it is there")

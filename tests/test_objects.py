@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import StorageError
+from imagefactory.model.variant import Key, Variant
 from imagefactory.objects import Objects
-from imagefactory.variants import Key, Variant
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 BODY = bytes(range(256)) * 4

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.errors import BadParameter, ConfigError
-from imagefactory.formats import ENCODINGS, Header, default_encoding
+from imagefactory.model.formats import ENCODINGS, Header, default_encoding
 from imagefactory.negotiation import negotiate
 from imagefactory.parameters import NAMES
 from imagefactory.request import Request, compile_presets, leeway_of, parse_request

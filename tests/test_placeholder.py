@@ -23,15 +23,15 @@ from PIL import Image
 
 from imagefactory import wire
 from imagefactory.errors import StorageError
-from imagefactory.formats import Header
 from imagefactory.generator import Generator
 from imagefactory.index import Index
-from imagefactory.jobs import Rendered, Stamp
+from imagefactory.model.formats import Header
+from imagefactory.model.job import Rendered, Stamp
+from imagefactory.model.variant import Source
 from imagefactory.pool import Pool
 from imagefactory.render import Workbench, render
 from imagefactory.render.placeholder import LONGEST
 from imagefactory.upkeep.warm import Budget, Order, Wish, warm
-from imagefactory.variants import Source
 
 FOUR = ["red", "green", "blue", "white"]
 URI = "data:image/webp;base64,UklGRg=="

@@ -20,8 +20,8 @@ from drawing import MAX_PIXELS, encoded, ico, orientation, photos, png_chunk, rg
 from PIL import Image
 
 from imagefactory.errors import ImageFactoryError
-from imagefactory.jobs import Job, Stamp
-from imagefactory.recipe import Recipe
+from imagefactory.model.job import Job, Stamp
+from imagefactory.model.recipe import Recipe
 from imagefactory.render import decoders, png, render
 
 Alone = Callable[[], None]
@@ -335,8 +335,8 @@ def test_rows_take_their_size_twice_at_most_and_are_not_kept(tmp_path: Path, fil
 _WITH_LITTLE_MEMORY = """
 import re, resource, sys
 from pathlib import Path
-from imagefactory.jobs import Job, Stamp
-from imagefactory.recipe import Recipe
+from imagefactory.model.job import Job, Stamp
+from imagefactory.model.recipe import Recipe
 from imagefactory.render import decoders, png
 
 source = Path(sys.argv[1])

@@ -24,9 +24,9 @@ from serving import eventually
 
 from imagefactory import wire
 from imagefactory.errors import SourceChanged, TimedOut, TooLarge, Unavailable, Undecodable
-from imagefactory.jobs import Job, Stamp
+from imagefactory.model.job import Job, Stamp
+from imagefactory.model.recipe import Recipe
 from imagefactory.pool import Pool
-from imagefactory.recipe import Recipe
 from imagefactory.renderers import InThread
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")

@@ -31,7 +31,7 @@ from imagefactory.common.globs import compile_glob
 from imagefactory.config import Config, from_mapping
 from imagefactory.errors import BadParameter, StorageError, Unavailable
 from imagefactory.generator import Generator
-from imagefactory.jobs import Rendered
+from imagefactory.model.job import Rendered
 from imagefactory.sources import Sources
 from imagefactory.store import DiskStore, MemoryStore
 from imagefactory.upkeep.purge import Purged, Selection, purge

@@ -25,9 +25,9 @@ from serving import Server, eventually, is_right, serving, write_config
 
 from imagefactory.generator import Generator
 from imagefactory.index import Index
+from imagefactory.model.variant import Key, Variant
 from imagefactory.store import DiskStore
 from imagefactory.upkeep.rebuild import Filled, fill, rebuild
-from imagefactory.variants import Key, Variant
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 # One of each kind of recipe; after trim the size in pixels stands nowhere but in the picture.
@@ -367,9 +367,9 @@ ORPHAN = """
 import os, signal, sys
 from pathlib import Path
 from imagefactory.index import Index
-from imagefactory.jobs import Rendered
+from imagefactory.model.job import Rendered
 from imagefactory.store import DiskStore
-from imagefactory.variants import Key
+from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)
 store.start()
 Index.put_variant = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.errors import BadParameter
-from imagefactory.formats import ENCODINGS, Header
-from imagefactory.geometry import clamp, settle, snap
-from imagefactory.recipe import COMPASS, Recipe, parse
+from imagefactory.model.formats import ENCODINGS, Header
+from imagefactory.model.geometry import clamp, settle, snap
+from imagefactory.model.recipe import COMPASS, Recipe, parse
 from imagefactory.request import parse_request
 
 LANDSCAPE = Header(800, 600, "JPEG")

@@ -36,8 +36,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from imagefactory.errors import SourceChanged, TooLarge, Undecodable
-from imagefactory.formats import ENCODINGS, Header
-from imagefactory.recipe import Rect
+from imagefactory.model.formats import ENCODINGS, Header
+from imagefactory.model.recipe import Rect
 from imagefactory.render import decoders, resizing
 from imagefactory.render import pipeline as render
 

@@ -36,9 +36,9 @@ from drawing import (
 from PIL import Image, ImageCms
 
 from imagefactory.errors import TooLarge, Undecodable
-from imagefactory.formats import ENCODINGS, Header
-from imagefactory.jobs import Job, Stamp
-from imagefactory.recipe import Recipe
+from imagefactory.model.formats import ENCODINGS, Header
+from imagefactory.model.job import Job, Stamp
+from imagefactory.model.recipe import Recipe
 from imagefactory.render import containers, decoders
 from imagefactory.render import pipeline as render
 

@@ -18,9 +18,9 @@ from serving import write_config
 from imagefactory.cli import main
 from imagefactory.common.units import ratio_text, size_text
 from imagefactory.generator import Generator
+from imagefactory.model.variant import Key
 from imagefactory.store import DiskStore
 from imagefactory.upkeep.stats import Answered, Sum, answered, take_stats
-from imagefactory.variants import Key
 
 KEYS = {"pictures", "variants", "bytes", "max_bytes", "by_encoding", "objects", "hits", "misses"}
 

@@ -21,9 +21,9 @@ from filling import IS_LONG, KINDS, command, damage, fill_cache, path_of, put_ob
 from serving import write_config
 
 from imagefactory.generator import Generator
+from imagefactory.model.variant import Key
 from imagefactory.store import DiskStore
 from imagefactory.upkeep.verify import Verified, verify
-from imagefactory.variants import Key
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 
@@ -359,10 +359,10 @@ def test_ctrl_c_ends_it_with_130_and_one_line(store: DiskStore, config: Path) ->
 CHURN = """
 import random, sys
 from pathlib import Path
-from imagefactory.jobs import Rendered
+from imagefactory.model.job import Rendered
 from imagefactory.store import DiskStore
 from imagefactory.upkeep.evict import evict
-from imagefactory.variants import Key
+from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)
 store.start()
 print("begun", flush=True)

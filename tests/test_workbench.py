@@ -15,8 +15,8 @@ from drawing import job, near, opened, orientation, photos, quarters, save, scen
 from PIL import Image, ImageChops, ImageDraw, ImageStat
 
 from imagefactory.errors import ImageFactoryError, SourceChanged, Undecodable
-from imagefactory.jobs import Stamp
-from imagefactory.recipe import Rect
+from imagefactory.model.job import Stamp
+from imagefactory.model.recipe import Rect
 from imagefactory.render import Workbench, decoders, encoders, pipeline, render
 
 WIDTHS = (1000, 800, 640, 480, 320, 240, 160, 100)

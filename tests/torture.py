@@ -31,7 +31,7 @@ from conftest import problems
 from PIL import Image
 from serving import Client, Reply, Server, is_right, left_in_tmp, write_config
 
-from imagefactory.formats import PICTURE_SUFFIXES
+from imagefactory.model.formats import PICTURE_SUFFIXES
 from imagefactory.store import DiskStore
 
 CLIENTS = 4

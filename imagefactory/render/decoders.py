@@ -20,8 +20,8 @@ from PIL import AvifImagePlugin, Image, PngImagePlugin
 from PIL.IcoImagePlugin import IcoFile
 
 from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
-from ..formats import SOURCE_FORMATS
-from ..jobs import Job, Stamp
+from ..model.formats import SOURCE_FORMATS
+from ..model.job import Job, Stamp
 from . import png
 from .containers import gif_frames
 from .srgb import GREY

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..jobs import Stamp
+from ..model.job import Stamp
 
 __all__ = ["Finished", "Memory", "Still", "bare"]
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageFilter, UnidentifiedImageError
 
 from ..errors import Undecodable
-from ..formats import ENCODINGS, SOURCE_FORMATS, Header
-from ..geometry import cover_box, inner_size, place, settle
-from ..jobs import Job, Rendered
-from ..recipe import Recipe
+from ..model.formats import ENCODINGS, SOURCE_FORMATS, Header
+from ..model.geometry import cover_box, inner_size, place, settle
+from ..model.job import Job, Rendered
+from ..model.recipe import Recipe
 from . import containers, decoders, encoders, jxl, srgb
 from .memory import Finished, Memory, Still, bare
 from .placeholder import placeholder

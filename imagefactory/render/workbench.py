@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..jobs import Job, Rendered
+from ..model.job import Job, Rendered
 from .memory import Memory
 from .pipeline import render
 

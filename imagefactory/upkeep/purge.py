@@ -18,9 +18,9 @@ from typing import cast
 from ..common.globs import compile_glob
 from ..errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
 from ..index import Index, VariantRow
+from ..model.variant import Source
 from ..sources import Sources
 from ..store import DiskStore, MemoryStore, Store
-from ..variants import Source
 from .stats import Sum
 
 __all__ = ["Purged", "Selection", "check", "purge"]

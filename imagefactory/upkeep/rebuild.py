@@ -17,10 +17,10 @@ from functools import lru_cache, partial
 from itertools import islice
 from typing import TypeVar
 
+from ..model.recipe import parse
+from ..model.variant import Key, Variant
 from ..objects import Objects
-from ..recipe import parse
 from ..store import DiskStore
-from ..variants import Key, Variant
 from .inspection import Look, ahead, look
 
 __all__ = ["Filled", "Settled", "fill", "in_groups", "rebuild", "settle", "variant_of"]

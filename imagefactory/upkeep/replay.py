@@ -9,8 +9,8 @@ from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from ..errors import BadParameter
-from ..formats import ENCODINGS
 from ..logreading import LogEntry
+from ..model.formats import ENCODINGS
 from ..request import Request
 from .warm import Order, Wish
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ..errors import StorageError
 from ..index import VariantRow
+from ..model.variant import Key, Variant
 from ..store import DiskStore
-from ..variants import Key, Variant
 from .inspection import Look, ahead, look
 from .rebuild import fill, in_groups, settle, variant_of
 

@@ -26,12 +26,12 @@ from queue import Queue
 from typing import TypeVar
 
 from ..errors import NotFound, RequestError, SourceChanged, StorageError, TimedOut, Unavailable
-from ..formats import PICTURE_SUFFIXES, Header
 from ..generator import Answer, Generator
-from ..jobs import Stamp
+from ..model.formats import PICTURE_SUFFIXES, Header
+from ..model.job import Stamp
+from ..model.variant import Source
 from ..request import Request
 from ..store import DiskStore
-from ..variants import Source
 from .evict import evict
 
 __all__ = ["Budget", "Failed", "Order", "Warmed", "Wish", "is_picture", "warm"]

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from .formats import Header
-from .jobs import Stamp
+from .job import Stamp
 
 __all__ = ["Key", "Source", "Variant", "placeholder_in", "version"]
 

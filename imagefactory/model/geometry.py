@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from .errors import BadParameter
+from ..errors import BadParameter
 from .formats import Encoding, Header
 from .recipe import COMPASS, Recipe, Rect
 
