@@ -29,13 +29,13 @@ from .common.memo import Memo
 from .common.units import ratio_text, size_text
 from .errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
 from .generator import Generator
-from .index import VariantRow
 from .model.formats import ENCODINGS
 from .model.recipe import Recipe, parse
 from .model.variant import Key, Source
 from .ops import purge_and_tell
 from .readings import History, Reader, Reading, Sample
-from .store import DiskStore
+from .storage.index import VariantRow
+from .storage.store import DiskStore
 from .troubles import watch_log
 from .upkeep.pictures import ORDERS, Cached, find_pictures, list_pictures
 from .upkeep.purge import Selection

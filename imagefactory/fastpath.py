@@ -25,7 +25,7 @@ from .model.formats import default_encoding
 from .negotiation import negotiate
 from .request import Request
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply
-from .store import Body
+from .storage.store import Body
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

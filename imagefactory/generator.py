@@ -46,8 +46,8 @@ from .register import Register
 from .renderers import slots
 from .request import Request
 from .rules import Rules, Wanted
-from .sources import Sources
-from .store import Body, Store, open_store
+from .storage.originals import Sources
+from .storage.store import Body, Store, open_store
 from .tally import Tally
 from .troubles import Troubles
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 
 from .errors import Full, StorageError, TimedOut
-from .store import DiskStore, Store
+from .storage.store import DiskStore, Store
 from .tally import Tally
 from .troubles import Troubles
 from .upkeep.evict import evict

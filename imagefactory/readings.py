@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .errors import StorageError
 from .generator import Generator
-from .store import DiskStore
+from .storage.store import DiskStore
 from .upkeep.stats import answered
 
 __all__ = ["History", "Reader", "Reading", "Sample"]

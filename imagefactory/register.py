@@ -15,8 +15,8 @@ from .errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarg
 from .model.formats import Header
 from .model.job import Renderer
 from .model.variant import Source
-from .sources import Sources
-from .store import Store
+from .storage.originals import Sources
+from .storage.store import Store
 from .troubles import Troubles
 
 __all__ = ["Register"]

@@ -22,7 +22,7 @@ from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .generator import Answer
 from .hints import NO_LEEWAY, Leeway
 from .request import Request
-from .store import Body
+from .storage.store import Body
 from .tags import tag_header
 from .tally import Tally
 

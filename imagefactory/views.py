@@ -67,7 +67,7 @@ from .responses import (
 )
 from .scripts import blueprint as script_blueprint
 from .sending import headed, textual
-from .store import Body
+from .storage.store import Body
 
 __all__ = ["ImageFactory", "create_app"]
 

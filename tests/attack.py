@@ -28,7 +28,7 @@ from PIL import Image
 from serving import Client, Server, is_right, serving, write_config
 
 from imagefactory.common.units import parse_bytes
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 CLIENTS = 6
 LOOK_EVERY_S = 0.1

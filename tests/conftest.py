@@ -22,7 +22,7 @@ from imagefactory.model.formats import Header
 from imagefactory.model.job import Job, Rendered
 from imagefactory.renderers import InThread
 from imagefactory.request import parse_request
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 # No property of ours is one of time: a busy machine makes none of them false.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

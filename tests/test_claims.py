@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from imagefactory.claims import Claims
 from imagefactory.errors import StorageError, TimedOut
+from imagefactory.storage.claims import Claims
 
 HOLD = """
 import sys
 from pathlib import Path
-from imagefactory.claims import Claims
+from imagefactory.storage.claims import Claims
 with Claims(Path(sys.argv[1])).take(sys.argv[2], 5):
     print("held", flush=True)
     sys.stdin.read()
@@ -124,7 +124,7 @@ def test_two_keys_of_one_process_are_freed_one_by_one(claims: Claims) -> None:
     with claims.take("a", 0):
         with claims.take("b", 0):
             pass
-        probe = "import sys; from pathlib import Path; from imagefactory.claims import Claims\n" + (
+        probe = "import sys; from pathlib import Path; from imagefactory.storage.claims import Claims\n" + (
             "for key in 'ab':\n"
             "    try:\n"
             "        with Claims(Path(sys.argv[1])).take(key, 0): print('free')\n"
@@ -170,7 +170,7 @@ def test_waiting_ends_in_time(claims: Claims) -> None:
 FORK = """
 import os, sys
 from pathlib import Path
-from imagefactory.claims import Claims
+from imagefactory.storage.claims import Claims
 from imagefactory.errors import TimedOut
 
 def is_free(key):
@@ -210,7 +210,7 @@ def test_a_forked_child_inherits_no_claim_and_ends_none(claims: Claims) -> None:
 LATER = """
 import os, sys
 from pathlib import Path
-from imagefactory.claims import Claims
+from imagefactory.storage.claims import Claims
 
 claims = Claims(Path(sys.argv[1]))
 waiting, released = os.pipe()
@@ -234,7 +234,7 @@ def test_a_child_forked_in_the_middle_of_a_claim_can_take_it_when_it_is_freed(cl
 LEADER = """
 import os, sys, time
 from pathlib import Path
-from imagefactory.claims import Claims
+from imagefactory.storage.claims import Claims
 with Claims(Path(sys.argv[1])).take("a", 0):
     child = os.fork()
     if child == 0:

@@ -19,7 +19,7 @@ from conftest import problems
 from PIL import Image
 from serving import Reply, Server, eventually, is_right, left_in_tmp, serving, write_config
 
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 # Seconds to render, from 12 million pixels: long enough to be caught half way.
 SLOW = "/picture/large.jpg?scalex=2400&encoding=avif"

@@ -29,7 +29,7 @@ from imagefactory.errors import StorageError
 from imagefactory.generator import Generator
 from imagefactory.model.variant import Key
 from imagefactory.signing import Signer
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.pictures import Cached, find_pictures, list_pictures
 
 TOKEN = "pässword of the admin"

@@ -24,11 +24,11 @@ from serving import eventually, serving, write_config
 
 from imagefactory import keeper
 from imagefactory.errors import Full, StorageError
-from imagefactory.index import VariantRow
 from imagefactory.keeper import Keeper
 from imagefactory.model.job import Rendered
 from imagefactory.model.variant import Key, Variant
-from imagefactory.store import DiskStore
+from imagefactory.storage.index import VariantRow
+from imagefactory.storage.store import DiskStore
 from imagefactory.tally import Tally
 from imagefactory.troubles import Troubles
 from imagefactory.upkeep.evict import Evicted, evict
@@ -232,7 +232,7 @@ def test_the_cost_is_that_of_what_goes(disk: DiskStore) -> None:
 EVICT = """
 import sys
 from pathlib import Path
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.evict import evict
 disk = DiskStore(Path(sys.argv[1]), 10**9)
 print("begins", flush=True)

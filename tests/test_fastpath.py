@@ -38,7 +38,7 @@ from imagefactory.common.memo import Memo
 from imagefactory.config import Config
 from imagefactory.fastpath import FastPath
 from imagefactory.renderers import InThread
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 DATE_S = 784_111_777
 DATE, EARLIER, LATER = (f"Sun, 06 Nov 1994 08:49:{second} GMT" for second in (37, 36, 38))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable
 from imagefactory.generator import Generator
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 Generate = Callable[..., Generator]
 MODES = ["disk", "memory"]

@@ -20,9 +20,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import imagefactory
-from imagefactory import claims, crowd
+from imagefactory import crowd
 from imagefactory.fastpath import FastPath
 from imagefactory.generator import Generator
+from imagefactory.storage import claims
 
 TARGET = "/picture/cats/tom.jpg?scalex=100"
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import ConfigError, StorageError
-from imagefactory.index import Index, _checksum, _seal, _unseal
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Stamp
 from imagefactory.model.variant import Key, Source, Variant
+from imagefactory.storage.index import Index, _checksum, _seal, _unseal
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 VARIANT = Variant(KEY, "cd" * 32, 12_345, 100, 75)
@@ -358,7 +358,7 @@ def test_an_unknown_disk_setting_does_not_break_the_index(index: Index, root: Pa
 def in_new_process(root: Path, statement: str) -> str:
     """What *statement* prints with an ``index`` that another process opens."""
     code = (
-        "import sys; from pathlib import Path; from imagefactory.index import Index\n"
+        "import sys; from pathlib import Path; from imagefactory.storage.index import Index\n"
         "from imagefactory.model.variant import Key, Variant\n"
         "root = Path(sys.argv[1])\n"
         "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
@@ -513,7 +513,7 @@ while True:
 
 def test_the_count_is_right_after_a_kill(root: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from imagefactory.index import Index\n"
+        "import sys; from pathlib import Path; from imagefactory.storage.index import Index\n"
         "from imagefactory.model.variant import Key, Variant\n"
         "root = Path(sys.argv[1])\n"
         "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"
@@ -554,7 +554,7 @@ def test_nothing_else_lies_in_the_folder(index: Index, root: Path) -> None:
 
 def test_eight_processes_open_a_new_index_at_once(root: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from imagefactory.index import Index\n"
+        "import sys, time; from pathlib import Path; from imagefactory.storage.index import Index\n"
         "from imagefactory.model.variant import Key, Variant\n"
         "root, number = Path(sys.argv[1]), int(sys.argv[2])\n"
         "index = Index(root / 'index', root / 'locks' / 'index', root / 'tmp' / 'damaged-index')\n"

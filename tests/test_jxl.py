@@ -212,7 +212,7 @@ sys.modules["pyjpegxl"] = None  # as if it were not installed
 from imagefactory.errors import BadParameter
 from imagefactory.negotiation import negotiate
 from imagefactory.request import parse_request
-from imagefactory.objects import Objects
+from imagefactory.storage.objects import Objects
 from imagefactory.model.variant import Key
 from pathlib import Path
 try:

@@ -24,9 +24,9 @@ from imagefactory.candidates import SIZES
 from imagefactory.config import from_mapping
 from imagefactory.errors import BadParameter
 from imagefactory.generator import Generator
-from imagefactory.index import Index
 from imagefactory.markup import Pictures
 from imagefactory.signing import Policy
+from imagefactory.storage.index import Index
 
 TOM = "cats/tom.jpg"  # 400 x 300
 HOSTILE = "\"'><script>alert(1)</script>&amp; onerror=x \x00\x1f\ud800\ufffe`{{7*7}}"

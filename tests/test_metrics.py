@@ -25,7 +25,7 @@ from imagefactory.fastpath import FastPath
 from imagefactory.generator import Generator
 from imagefactory.metrics import exposition
 from imagefactory.readings import History, Reader, Reading
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 TOKEN = "a token of the admin"
 URL = "/picture/cats/tom.jpg?scalex=100"

@@ -16,7 +16,7 @@ import pytest
 
 from imagefactory.errors import StorageError
 from imagefactory.model.variant import Key, Variant
-from imagefactory.objects import Objects
+from imagefactory.storage.objects import Objects
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 BODY = bytes(range(256)) * 4
@@ -298,7 +298,7 @@ def test_a_sweep_takes_what_has_no_writer_and_nothing_else(objects: Objects, tmp
 
 def test_a_sweep_of_another_process_spares_a_file_that_is_being_written(objects: Objects) -> None:
     code = (
-        "import sys; from pathlib import Path; from imagefactory.objects import Objects;"
+        "import sys; from pathlib import Path; from imagefactory.storage.objects import Objects;"
         "print(Objects(Path(sys.argv[1])).sweep())"
     )
     command = [sys.executable, "-c", code, str(objects.root.parent)]
@@ -310,7 +310,7 @@ def test_a_sweep_of_another_process_spares_a_file_that_is_being_written(objects:
 
 def test_what_a_killed_writer_left_is_swept(objects: Objects) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from imagefactory.objects import Objects\n"
+        "import os, signal, sys; from pathlib import Path; from imagefactory.storage.objects import Objects\n"
         "with Objects(Path(sys.argv[1])).temp() as temp:\n"
         "    os.write(temp.number, b'half a picture')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

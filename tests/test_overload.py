@@ -30,7 +30,7 @@ from serving import (
 )
 from test_servers import ROOT, STARTS
 
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 HIT = "/picture/tom.jpg?scalex=100"
 # A second to render, a tenth of it before the source is decoded.

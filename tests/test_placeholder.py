@@ -24,13 +24,13 @@ from PIL import Image
 from imagefactory import wire
 from imagefactory.errors import StorageError
 from imagefactory.generator import Generator
-from imagefactory.index import Index
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Rendered, Stamp
 from imagefactory.model.variant import Source
 from imagefactory.pool import Pool
 from imagefactory.render import Workbench, render
 from imagefactory.render.placeholder import LONGEST
+from imagefactory.storage.index import Index
 from imagefactory.upkeep.warm import Budget, Order, Wish, warm
 
 FOUR = ["red", "green", "blue", "white"]

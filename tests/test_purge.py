@@ -32,8 +32,8 @@ from imagefactory.config import Config, from_mapping
 from imagefactory.errors import BadParameter, StorageError, Unavailable
 from imagefactory.generator import Generator
 from imagefactory.model.job import Rendered
-from imagefactory.sources import Sources
-from imagefactory.store import DiskStore, MemoryStore
+from imagefactory.storage.originals import Sources
+from imagefactory.storage.store import DiskStore, MemoryStore
 from imagefactory.upkeep.purge import Purged, Selection, purge
 
 NAMES = [
@@ -953,7 +953,7 @@ def test_ctrl_c_is_exit_130_in_one_line(
     def die(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imagefactory.removals.Removals._finish", die)
+    monkeypatch.setattr("imagefactory.storage.purge_journal.Removals._finish", die)
     result = run(config, "b.png")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Error: stopped; what was begun is finished by the next command or server\n"

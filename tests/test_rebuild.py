@@ -24,9 +24,9 @@ from filling import IS_LONG, command, damage, fill_cache, path_of, put_object, r
 from serving import Server, eventually, is_right, serving, write_config
 
 from imagefactory.generator import Generator
-from imagefactory.index import Index
 from imagefactory.model.variant import Key, Variant
-from imagefactory.store import DiskStore
+from imagefactory.storage.index import Index
+from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.rebuild import Filled, fill, rebuild
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
@@ -366,9 +366,9 @@ def test_a_rebuild_beside_a_server_that_renders_and_purges(
 ORPHAN = """
 import os, signal, sys
 from pathlib import Path
-from imagefactory.index import Index
+from imagefactory.storage.index import Index
 from imagefactory.model.job import Rendered
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)
 store.start()

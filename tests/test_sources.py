@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import NotFound, TooLarge
-from imagefactory.sources import Sources
+from imagefactory.storage.originals import Sources
 
 REFUSED = [
     "",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imagefactory.sessions import Sessions
+from imagefactory.storage.live_processes import Sessions
 from imagefactory.tally import Tally
 
 
@@ -64,7 +64,7 @@ def test_no_note_is_lost_between_threads() -> None:
 BEGIN = """
 import sys
 from pathlib import Path
-from imagefactory.sessions import Sessions
+from imagefactory.storage.live_processes import Sessions
 sessions = Sessions(Path(sys.argv[1]))
 print(sessions.begin(), flush=True)
 sessions.tell({"waiting": 7})

@@ -24,7 +24,7 @@ from conftest import problems
 from PIL import Image
 from serving import Reply, Server, eventually, is_right, serving, write_config
 
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 _RECOVERY_S = 5.0
 _numbers = count()

@@ -28,8 +28,8 @@ from imagefactory.cli.paths import picture_path
 from imagefactory.cli.progress import Progress
 from imagefactory.generator import Generator
 from imagefactory.logreading import LogEntry
-from imagefactory.sources import Sources
-from imagefactory.store import DiskStore
+from imagefactory.storage.originals import Sources
+from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.replay import Demand, demand
 from imagefactory.upkeep.replay import orders as orders_of
 from imagefactory.upkeep.warm import Budget, Order, Warmed, Wish

@@ -32,7 +32,7 @@ from PIL import Image
 from serving import Client, Reply, Server, is_right, left_in_tmp, write_config
 
 from imagefactory.model.formats import PICTURE_SUFFIXES
-from imagefactory.store import DiskStore
+from imagefactory.storage.store import DiskStore
 
 CLIENTS = 4
 LONGEST_LIFE_S = 0.5

@@ -15,7 +15,7 @@ from .. import config as configs
 from ..config import Config
 from ..errors import ConfigError
 from ..request import compile_presets
-from ..store import DiskStore, open_store
+from ..storage.store import DiskStore, open_store
 
 __all__ = ["Commands", "Failure", "as_json", "check_owner", "disk_store", "load", "open_cache", "print_json"]
 

@@ -12,8 +12,8 @@ from .. import hooks
 from ..common.units import count_text, parse_seconds, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
-from ..sources import Sources
-from ..store import DiskStore
+from ..storage.originals import Sources
+from ..storage.store import DiskStore
 from ..upkeep.purge import Purged, Selection, check
 from ..upkeep.purge import purge as remove
 from .common import Failure, as_json, load, open_cache, print_json

@@ -12,7 +12,7 @@ from ..generator import Generator
 from ..markup import Pictures
 from ..parameters import NAMES
 from ..renderers import InThread
-from ..store import MemoryStore
+from ..storage.store import MemoryStore
 from .common import Failure, as_json, load, print_json
 from .paths import picture_path
 

@@ -28,7 +28,7 @@ from ..errors import BadParameter, StorageError
 from ..generator import Generator
 from ..logreading import read_log
 from ..renderers import open_renderer, slots
-from ..store import DiskStore
+from ..storage.store import DiskStore
 from ..upkeep.replay import demand, expand
 from ..upkeep.replay import orders as orders_of
 from ..upkeep.snapshot import copy_index

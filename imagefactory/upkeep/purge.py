@@ -17,10 +17,10 @@ from typing import cast
 
 from ..common.globs import compile_glob
 from ..errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
-from ..index import Index, VariantRow
 from ..model.variant import Source
-from ..sources import Sources
-from ..store import DiskStore, MemoryStore, Store
+from ..storage.index import Index, VariantRow
+from ..storage.originals import Sources
+from ..storage.store import DiskStore, MemoryStore, Store
 from .stats import Sum
 
 __all__ = ["Purged", "Selection", "check", "purge"]

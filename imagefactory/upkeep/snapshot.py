@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import StorageError
-from ..folders import PRIVATE, make_folder
+from ..storage.folders import PRIVATE, make_folder
 
 __all__ = ["copy_index"]
 

@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 
 from ..errors import StorageError
-from ..index import VariantRow
 from ..model.variant import Key, Variant
-from ..store import DiskStore
+from ..storage.index import VariantRow
+from ..storage.store import DiskStore
 from .inspection import Look, ahead, look
 from .rebuild import fill, in_groups, settle, variant_of
 

@@ -31,7 +31,7 @@ from ..model.formats import PICTURE_SUFFIXES, Header
 from ..model.job import Stamp
 from ..model.variant import Source
 from ..request import Request
-from ..store import DiskStore
+from ..storage.store import DiskStore
 from .evict import evict
 
 __all__ = ["Budget", "Failed", "Order", "Warmed", "Wish", "is_picture", "warm"]

@@ -23,10 +23,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
+from ..model.formats import KNOWN_ENCODINGS, SOURCE_FORMATS, Header
+from ..model.job import Stamp
+from ..model.variant import Key, Source, Variant, placeholder_in
 from .database import CorruptError, Database, Execute, Row
-from .model.formats import KNOWN_ENCODINGS, SOURCE_FORMATS, Header
-from .model.job import Stamp
-from .model.variant import Key, Source, Variant, placeholder_in
 
 __all__ = ["Index", "VariantRow"]
 

@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ..common.memo import Memo
+from ..config import Config
+from ..errors import Full, StorageError, TimedOut
+from ..model.job import Rendered
+from ..model.recipe import parse
+from ..model.variant import Key, Source, Variant
 from .claims import Claims
-from .common.memo import Memo
-from .config import Config
-from .errors import Full, StorageError, TimedOut
 from .index import Index, VariantRow
-from .model.job import Rendered
-from .model.recipe import parse
-from .model.variant import Key, Source, Variant
+from .live_processes import Sessions
 from .objects import Objects, Temp
-from .removals import Removals
-from .sessions import Sessions
+from .purge_journal import Removals
 
 __all__ = ["Body", "DiskStore", "MemoryStore", "Store", "open_store"]
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
-from .errors import NotFound, SourceChanged, TooLarge, Unavailable
-from .model.job import Stamp
+from ..errors import NotFound, SourceChanged, TooLarge, Unavailable
+from ..model.job import Stamp
 
 __all__ = ["Sources"]
 

@@ -18,10 +18,10 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 
+from ..errors import StorageError, TimedOut
+from ..model.variant import Key
 from .claims import Claims
-from .errors import StorageError, TimedOut
 from .index import Index, VariantRow
-from .model.variant import Key
 from .objects import Objects, Temp, sync_folder
 
 __all__ = ["Removals"]

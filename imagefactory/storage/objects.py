@@ -19,11 +19,11 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
-from .errors import StorageError
+from ..errors import StorageError
+from ..model.formats import KNOWN_ENCODINGS
+from ..model.recipe import parse
+from ..model.variant import Key, Variant
 from .folders import OPEN, PRIVATE, make_folder
-from .model.formats import KNOWN_ENCODINGS
-from .model.recipe import parse
-from .model.variant import Key, Variant
 
 __all__ = ["Objects", "Temp", "remove_abandoned", "sync_folder"]
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import StorageError, TimedOut
+from ..errors import StorageError, TimedOut
 from .folders import PRIVATE, make_folder
 
 __all__ = ["Claims"]

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import diskcache
 
-from .errors import ConfigError, StorageError
+from ..errors import ConfigError, StorageError
 from .folders import PRIVATE, make_folder
 
 __all__ = ["CorruptError", "Database", "Execute", "Row"]
