@@ -18,10 +18,10 @@ from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_enco
 from .model.geometry import snap
 from .model.recipe import Recipe
 from .model.variant import Source
-from .parameters import NAMES, OURS, address, in_order, query_text
 from .readers import parameter
-from .request import Request
-from .signing import Policy
+from .urls.parameters import NAMES, OURS, address, in_order, query_text
+from .urls.query import Request
+from .urls.signing import Policy
 
 __all__ = ["SIZES", "Candidate", "Candidates", "Offer", "Query", "as_query", "merged", "plain"]
 

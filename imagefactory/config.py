@@ -47,7 +47,7 @@ from .readers import (
     text,
     whole,
 )
-from .tags import TAG_HEADERS
+from .urls.cache_tags import TAG_HEADERS
 
 __all__ = ["Config", "load", "from_mapping", "as_toml", "as_dict"]
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from .errors import RequestError, TooLarge
 from .generator import Generator
-from .hints import NO_LEEWAY, read_hints
-from .parameters import NAMES, OURS, address, by_canonical_name, in_order
+from .urls.client_hints import NO_LEEWAY, read_hints
+from .urls.parameters import NAMES, OURS, address, by_canonical_name, in_order
 
 __all__ = ["NAME", "explain"]
 

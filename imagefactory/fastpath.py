@@ -20,12 +20,12 @@ from werkzeug.wsgi import FileWrapper
 from .common.memo import Memo
 from .config import Config
 from .generator import Answer, Generator
-from .hints import NO_LEEWAY, Leeway, read_hints
 from .model.formats import default_encoding
-from .negotiation import negotiate
-from .request import Request
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply
 from .storage.store import Body
+from .urls.client_hints import NO_LEEWAY, Leeway, read_hints
+from .urls.negotiation import negotiate
+from .urls.query import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .access import Access
 from .config import Config
 from .crowd import Failures, Flights, Gate, Siblings
 from .errors import (
@@ -44,12 +43,13 @@ from .model.recipe import Recipe
 from .model.variant import Source, Variant
 from .register import Register
 from .renderers import slots
-from .request import Request
 from .rules import Rules, Wanted
 from .storage.originals import Sources
 from .storage.store import Body, Store, open_store
 from .tally import Tally
 from .troubles import Troubles
+from .urls.access import Access
+from .urls.query import Request
 
 __all__ = ["Answer", "Generator"]
 

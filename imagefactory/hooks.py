@@ -24,7 +24,7 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 from .config import Admin
-from .tags import content_tag, folder_tag, picture_tag
+from .urls.cache_tags import content_tag, folder_tag, picture_tag
 
 __all__ = ["Told", "notices", "tell"]
 

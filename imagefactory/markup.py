@@ -25,7 +25,7 @@ from .model.formats import ENCODINGS
 from .model.job import Stamp
 from .model.recipe import Recipe
 from .model.variant import Source, placeholder_in
-from .parameters import address
+from .urls.parameters import address
 
 __all__ = ["Pictures"]
 

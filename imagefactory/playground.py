@@ -22,9 +22,9 @@ from .errors import NotFound, RequestError, Undecodable
 from .generator import Generator
 from .model.formats import ENCODINGS, PICTURE_SUFFIXES
 from .model.recipe import COMPASS
-from .request import parse_request
 from .responses import error_reply, json_reply
 from .sending import textual
+from .urls.query import parse_request
 
 __all__ = ["playground"]
 

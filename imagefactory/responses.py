@@ -20,11 +20,11 @@ from .conditions import Verdict, content_range, judge
 from .config import Http
 from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .generator import Answer
-from .hints import NO_LEEWAY, Leeway
-from .request import Request
 from .storage.store import Body
-from .tags import tag_header
 from .tally import Tally
+from .urls.cache_tags import tag_header
+from .urls.client_hints import NO_LEEWAY, Leeway
+from .urls.query import Request
 
 __all__ = [
     "CHUNK",

@@ -13,13 +13,13 @@ from functools import partial
 
 from .config import Config
 from .errors import NotFound, Undecodable
-from .hints import Hints, read_hints
 from .model.formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
 from .model.geometry import clamp, snap, turned
 from .model.recipe import Recipe
 from .model.variant import Key, Source, version
-from .negotiation import negotiate
-from .request import Request, compile_presets, parse_request
+from .urls.client_hints import Hints, read_hints
+from .urls.negotiation import negotiate
+from .urls.query import Request, compile_presets, parse_request
 
 __all__ = ["Rules", "Wanted"]
 

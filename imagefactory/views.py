@@ -41,7 +41,6 @@ from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
 from .generator import Answer, Generator
-from .hints import NO_LEEWAY, Leeway, read_hints
 from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
 from .model.job import Renderer
@@ -51,7 +50,6 @@ from .playground import playground
 from .readers import prefixes
 from .readings import Reader
 from .renderers import open_renderer
-from .request import Request, leeway_of
 from .responses import (
     CHUNK,
     METHODS,
@@ -68,6 +66,8 @@ from .responses import (
 from .scripts import blueprint as script_blueprint
 from .sending import headed, textual
 from .storage.store import Body
+from .urls.client_hints import NO_LEEWAY, Leeway, read_hints
+from .urls.query import Request, leeway_of
 
 __all__ = ["ImageFactory", "create_app"]
 

@@ -21,8 +21,8 @@ from imagefactory.generator import Answer, Generator
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Job, Rendered
 from imagefactory.renderers import InThread
-from imagefactory.request import parse_request
 from imagefactory.storage.store import DiskStore
+from imagefactory.urls.query import parse_request
 
 # No property of ours is one of time: a busy machine makes none of them false.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

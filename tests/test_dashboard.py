@@ -28,9 +28,9 @@ from imagefactory.config import Config
 from imagefactory.errors import StorageError
 from imagefactory.generator import Generator
 from imagefactory.model.variant import Key
-from imagefactory.signing import Signer
 from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.pictures import Cached, find_pictures, list_pictures
+from imagefactory.urls.signing import Signer
 
 TOKEN = "pässword of the admin"
 HOSTILE = '"><img src=x onerror=alert(1)>.jpg'

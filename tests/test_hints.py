@@ -29,7 +29,7 @@ from imagefactory import create_app
 from imagefactory.cli import main
 from imagefactory.config import Config
 from imagefactory.errors import ConfigError
-from imagefactory.signing import Policy
+from imagefactory.urls.signing import Policy
 
 LADDER = [100, 200, 300, 500, 900]
 DEFAULT = 300  # the middle one

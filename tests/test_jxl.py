@@ -30,9 +30,9 @@ from flask import Flask
 from PIL import Image
 
 from imagefactory.model.formats import ENCODINGS, NEEDS_EXTRA
-from imagefactory.negotiation import negotiate
 from imagefactory.render import pipeline as render
 from imagefactory.render.jxl import distance_of
+from imagefactory.urls.negotiation import negotiate
 
 needs_extra = pytest.mark.skipif("jxl" in NEEDS_EXTRA, reason="the extra jxl is not installed")
 
@@ -210,8 +210,8 @@ WITHOUT = """
 import sys
 sys.modules["pyjpegxl"] = None  # as if it were not installed
 from imagefactory.errors import BadParameter
-from imagefactory.negotiation import negotiate
-from imagefactory.request import parse_request
+from imagefactory.urls.negotiation import negotiate
+from imagefactory.urls.query import parse_request
 from imagefactory.storage.objects import Objects
 from imagefactory.model.variant import Key
 from pathlib import Path

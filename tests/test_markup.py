@@ -25,8 +25,8 @@ from imagefactory.config import from_mapping
 from imagefactory.errors import BadParameter
 from imagefactory.generator import Generator
 from imagefactory.markup import Pictures
-from imagefactory.signing import Policy
 from imagefactory.storage.index import Index
+from imagefactory.urls.signing import Policy
 
 TOM = "cats/tom.jpg"  # 400 x 300
 HOSTILE = "\"'><script>alert(1)</script>&amp; onerror=x \x00\x1f\ud800\ufffe`{{7*7}}"

@@ -25,7 +25,7 @@ from werkzeug.test import TestResponse
 from imagefactory import ImageFactory, hooks
 from imagefactory.cli import main
 from imagefactory.config import Admin, Config
-from imagefactory.tags import content_tag, folder_tag, picture_tag, tag_header
+from imagefactory.urls.cache_tags import content_tag, folder_tag, picture_tag, tag_header
 
 TOKEN = "open-sesame-open-sesame"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

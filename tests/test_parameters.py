@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from imagefactory.errors import BadParameter, ConfigError
 from imagefactory.model.formats import ENCODINGS, Header, default_encoding
-from imagefactory.negotiation import negotiate
-from imagefactory.parameters import NAMES
-from imagefactory.request import Request, compile_presets, leeway_of, parse_request
+from imagefactory.urls.negotiation import negotiate
+from imagefactory.urls.parameters import NAMES
+from imagefactory.urls.query import Request, compile_presets, leeway_of, parse_request
 
 
 def read(query: str, **options: object) -> Request:

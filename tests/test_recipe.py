@@ -13,7 +13,7 @@ from imagefactory.errors import BadParameter
 from imagefactory.model.formats import ENCODINGS, Header
 from imagefactory.model.geometry import clamp, settle, snap
 from imagefactory.model.recipe import COMPASS, Recipe, parse
-from imagefactory.request import parse_request
+from imagefactory.urls.query import parse_request
 
 LANDSCAPE = Header(800, 600, "JPEG")
 JPEG = ENCODINGS["jpeg"]

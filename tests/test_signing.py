@@ -18,7 +18,7 @@ from werkzeug.test import TestResponse
 
 from imagefactory import create_app
 from imagefactory.errors import Expired, Unsigned, WrongSignature
-from imagefactory.signing import Policy, Signer
+from imagefactory.urls.signing import Policy, Signer
 
 KEYS = {"web": "correct horse battery", "old": "staple of sixteen chars"}
 NOW_S = 1_800_000_000

@@ -10,9 +10,9 @@ from ..common.units import parse_seconds
 from ..errors import NotFound, RequestError, nearest
 from ..generator import Generator
 from ..markup import Pictures
-from ..parameters import NAMES
 from ..renderers import InThread
 from ..storage.store import MemoryStore
+from ..urls.parameters import NAMES
 from .common import Failure, as_json, load, print_json
 from .paths import picture_path
 

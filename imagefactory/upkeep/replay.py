@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from ..errors import BadParameter
 from ..logreading import LogEntry
 from ..model.formats import ENCODINGS
-from ..request import Request
+from ..urls.query import Request
 from .warm import Order, Wish
 
 __all__ = ["MODERN", "Demand", "demand", "orders"]

@@ -30,8 +30,8 @@ from ..generator import Answer, Generator
 from ..model.formats import PICTURE_SUFFIXES, Header
 from ..model.job import Stamp
 from ..model.variant import Source
-from ..request import Request
 from ..storage.store import DiskStore
+from ..urls.query import Request
 from .evict import evict
 
 __all__ = ["Budget", "Failed", "Order", "Warmed", "Wish", "is_picture", "warm"]

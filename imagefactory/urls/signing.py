@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from .errors import Expired, Unsigned, WrongSignature
+from ..errors import Expired, Unsigned, WrongSignature
 from .parameters import NAMES
 
 __all__ = ["Policy", "Signer"]

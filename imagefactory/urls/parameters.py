@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-from .colours import CSS_COLOURS
-from .errors import BadParameter, nearest
-from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA
-from .model.recipe import COMPASS, Rect
+from ..errors import BadParameter, nearest
+from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA
+from ..model.recipe import COMPASS, Rect
+from .css_colours import CSS_COLOURS
 
 __all__ = [
     "AUTO",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .common.globs import compile_glob
-from .config import Config
-from .errors import WrongSignature
-from .request import PUBLIC, Grant
+from ..common.globs import compile_glob
+from ..config import Config
+from ..errors import WrongSignature
+from .query import PUBLIC, Grant
 from .signing import Signer
 
 __all__ = ["Access"]

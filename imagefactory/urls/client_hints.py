@@ -12,8 +12,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .config import Http
-from .readers import MAX_SIDE
+from ..config import Http
+from ..readers import MAX_SIDE
 
 __all__ = ["NO_HINTS", "NO_LEEWAY", "Hints", "Leeway", "read_hints"]
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from .model.formats import ENCODINGS
+from ..model.formats import ENCODINGS
 
 __all__ = ["negotiate"]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from .errors import BadParameter, ConfigError, nearest
-from .hints import NO_HINTS, NO_LEEWAY, Hints, Leeway
-from .model.formats import ENCODINGS
-from .model.recipe import Recipe
+from ..errors import BadParameter, ConfigError, nearest
+from ..model.formats import ENCODINGS
+from ..model.recipe import Recipe
+from .client_hints import NO_HINTS, NO_LEEWAY, Hints, Leeway
 from .parameters import AUTO, FREE, MICRO, NAMES, PARAMETERS, PIXELS, by_canonical_name, show
 
 __all__ = ["PUBLIC", "Grant", "Preset", "Request", "compile_presets", "leeway_of", "parse_request"]
