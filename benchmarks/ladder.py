@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from imagefactory import pool
 from imagefactory import render as rendering
 from imagefactory.model.job import Job as RenderJob
 from imagefactory.render import encoders
+from imagefactory.workers import pool
 
 from . import cold, servers
 from .bench import Bench

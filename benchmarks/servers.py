@@ -26,7 +26,7 @@ from types import TracebackType
 
 from imagefactory import config as configs
 from imagefactory import create_app
-from imagefactory.generator import Generator
+from imagefactory.engine.generator import Generator
 
 __all__ = [
     "Absent",

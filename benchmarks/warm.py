@@ -25,11 +25,12 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from imagefactory import pool, render
+from imagefactory import render
 from imagefactory.model.job import Job as RenderJob
 from imagefactory.render import encoders
-from imagefactory.renderers import cores
 from imagefactory.upkeep.warm import is_picture
+from imagefactory.workers import pool
+from imagefactory.workers.rendering import cores
 
 from . import servers
 from .calibrate import LOSSY

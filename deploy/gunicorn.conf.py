@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 from imagefactory.config import load
-from imagefactory.renderers import cores
 from imagefactory.servers.gunicorn import hear
 from imagefactory.servers.shares import take_turns, with_share
+from imagefactory.workers.rendering import cores
 
 _config = load(None, os.environ)
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from .engine.generator import Generator
 from .errors import BadParameter, nearest
-from .generator import Generator
 from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from .model.geometry import snap
 from .model.recipe import Recipe

@@ -27,8 +27,9 @@ from . import charts
 from .admin import is_authorized
 from .common.memo import Memo
 from .common.units import ratio_text, size_text
+from .engine.generator import Generator
+from .engine.health import watch_log
 from .errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
-from .generator import Generator
 from .model.formats import ENCODINGS
 from .model.recipe import Recipe, parse
 from .model.variant import Key, Source
@@ -36,7 +37,6 @@ from .ops import purge_and_tell
 from .readings import History, Reader, Reading, Sample
 from .storage.index import VariantRow
 from .storage.store import DiskStore
-from .troubles import watch_log
 from .upkeep.pictures import ORDERS, Cached, find_pictures, list_pictures
 from .upkeep.purge import Selection
 from .upkeep.stats import answered, saved

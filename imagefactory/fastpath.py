@@ -19,7 +19,7 @@ from werkzeug.wsgi import FileWrapper
 
 from .common.memo import Memo
 from .config import Config
-from .generator import Answer, Generator
+from .engine.generator import Answer, Generator
 from .model.formats import default_encoding
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply
 from .storage.store import Body

@@ -16,10 +16,10 @@ import weakref
 from collections.abc import Callable, Mapping
 from itertools import islice
 
+from .engine.counters import Tally
+from .engine.health import Troubles
 from .errors import Full, StorageError, TimedOut
 from .storage.store import DiskStore, Store
-from .tally import Tally
-from .troubles import Troubles
 from .upkeep.evict import evict
 from .upkeep.rebuild import fill
 

@@ -19,8 +19,8 @@ from markupsafe import Markup, escape
 
 from .candidates import SIZES, Candidate, Candidates, Offer, Query, as_query, merged, plain
 from .common.memo import Memo
+from .engine.generator import Generator
 from .errors import BadParameter, NotFound, RequestError
-from .generator import Generator
 from .model.formats import ENCODINGS
 from .model.job import Stamp
 from .model.recipe import Recipe

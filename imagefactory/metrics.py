@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .engine.counters import BUCKETS_S
 from .errors import MissingExtra
 from .readings import Reading
-from .tally import BUCKETS_S
 from .upkeep.stats import answered
 from .version import __version__
 

@@ -17,6 +17,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from . import hooks
 from .admin import authorize
 from .common.units import parse_seconds
+from .engine.generator import Generator
 from .errors import (
     BadParameter,
     BodyTooLarge,
@@ -27,7 +28,6 @@ from .errors import (
     WrongType,
     nearest,
 )
-from .generator import Generator
 from .responses import Reply, error_reply, json_reply, options_reply
 from .sending import textual
 from .upkeep.purge import Selection, purge

@@ -18,8 +18,8 @@ from flask import Response, abort, request
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from .engine.generator import Generator
 from .errors import NotFound, RequestError, Undecodable
-from .generator import Generator
 from .model.formats import ENCODINGS, PICTURE_SUFFIXES
 from .model.recipe import COMPASS
 from .responses import error_reply, json_reply

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .engine.generator import Generator
 from .errors import StorageError
-from .generator import Generator
 from .storage.store import DiskStore
 from .upkeep.stats import answered
 

@@ -18,10 +18,10 @@ from werkzeug.http import http_date
 
 from .conditions import Verdict, content_range, judge
 from .config import Http
+from .engine.counters import Tally
+from .engine.generator import Answer
 from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
-from .generator import Answer
 from .storage.store import Body
-from .tally import Tally
 from .urls.cache_tags import tag_header
 from .urls.client_hints import NO_LEEWAY, Leeway
 from .urls.query import Request

@@ -36,11 +36,11 @@ from .admin import is_authorized
 from .clients import is_local
 from .config import Config
 from .dashboard import blueprint as dashboard_blueprint
+from .engine.generator import Answer, Generator
 from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
-from .generator import Answer, Generator
 from .markup import Pictures
 from .metrics import CONTENT_TYPE, exposition
 from .model.job import Renderer
@@ -49,7 +49,6 @@ from .ops import purge_picture
 from .playground import playground
 from .readers import prefixes
 from .readings import Reader
-from .renderers import open_renderer
 from .responses import (
     CHUNK,
     METHODS,
@@ -68,6 +67,7 @@ from .sending import headed, textual
 from .storage.store import Body
 from .urls.client_hints import NO_LEEWAY, Leeway, read_hints
 from .urls.query import Request, leeway_of
+from .workers.rendering import open_renderer
 
 __all__ = ["ImageFactory", "create_app"]
 

@@ -17,12 +17,12 @@ from werkzeug.test import TestResponse
 
 from imagefactory import create_app
 from imagefactory.config import Config, from_mapping
-from imagefactory.generator import Answer, Generator
+from imagefactory.engine.generator import Answer, Generator
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Job, Rendered
-from imagefactory.renderers import InThread
 from imagefactory.storage.store import DiskStore
 from imagefactory.urls.query import parse_request
+from imagefactory.workers.rendering import InThread
 
 # No property of ours is one of time: a busy machine makes none of them false.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -238,7 +238,7 @@ def children_of(server: Server) -> list[tuple[int, str, str]]:
 
 def workers_of(server: Server) -> list[int]:
     """The pids of the render workers of *server*."""
-    return [pid for pid, _, args in children_of(server) if "imagefactory.worker" in args]
+    return [pid for pid, _, args in children_of(server) if "imagefactory.workers.worker" in args]
 
 
 def eventually(is_true: object, seconds: float = 30.0, pause_s: float = 0.01) -> bool:

@@ -25,8 +25,8 @@ from werkzeug.test import TestResponse
 from imagefactory import ImageFactory, create_app
 from imagefactory.charts import area, line, rates
 from imagefactory.config import Config
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
-from imagefactory.generator import Generator
 from imagefactory.model.variant import Key
 from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.pictures import Cached, find_pictures, list_pictures

@@ -23,14 +23,14 @@ from PIL import Image
 from serving import eventually, serving, write_config
 
 from imagefactory import keeper
+from imagefactory.engine.counters import Tally
+from imagefactory.engine.health import Troubles
 from imagefactory.errors import Full, StorageError
 from imagefactory.keeper import Keeper
 from imagefactory.model.job import Rendered
 from imagefactory.model.variant import Key, Variant
 from imagefactory.storage.index import VariantRow
 from imagefactory.storage.store import DiskStore
-from imagefactory.tally import Tally
-from imagefactory.troubles import Troubles
 from imagefactory.upkeep.evict import Evicted, evict
 
 DIGEST = "ab" * 32

@@ -37,8 +37,8 @@ from imagefactory import ImageFactory, create_app, fastpath
 from imagefactory.common.memo import Memo
 from imagefactory.config import Config
 from imagefactory.fastpath import FastPath
-from imagefactory.renderers import InThread
 from imagefactory.storage.store import DiskStore
+from imagefactory.workers.rendering import InThread
 
 DATE_S = 784_111_777
 DATE, EARLIER, LATER = (f"Sun, 06 Nov 1994 08:49:{second} GMT" for second in (37, 36, 38))

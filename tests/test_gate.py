@@ -12,10 +12,10 @@ import pytest
 from conftest import Counting, ask
 from serving import eventually
 
-from imagefactory import crowd
-from imagefactory.crowd import Gate, Recent
+from imagefactory.engine import gate
+from imagefactory.engine.gate import Gate, Recent
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import Busy, TimedOut, Undecodable
-from imagefactory.generator import Generator
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Job
 
@@ -63,7 +63,7 @@ def test_one_source_goes_on_and_then_who_came_first() -> None:
 
 
 def test_who_has_waited_long_goes_before_more_of_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "_BATCH_S", 0.0)
+    monkeypatch.setattr(gate, "_BATCH_S", 0.0)
     line = Line()
     for name in ("b1", "a1", "c1", "a2"):
         line.add(name)

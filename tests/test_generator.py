@@ -17,8 +17,8 @@ from conftest import Counting, ask, body_of
 from drawing import quarters
 from PIL import Image
 
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable
-from imagefactory.generator import Generator
 from imagefactory.storage.store import DiskStore
 
 Generate = Callable[..., Generator]

@@ -20,9 +20,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import imagefactory
-from imagefactory import crowd
+from imagefactory.engine import gate
+from imagefactory.engine.generator import Generator
 from imagefactory.fastpath import FastPath
-from imagefactory.generator import Generator
 from imagefactory.storage import claims
 
 TARGET = "/picture/cats/tom.jpg?scalex=100"
@@ -138,9 +138,9 @@ def test_a_hit_claims_nothing_and_waits_in_no_queue(
 
     for place, name in (
         (claims.Claims, "take"),
-        (crowd.Gate, "enter"),
-        (crowd.Gate, "render"),
-        (crowd.Flights, "run"),
+        (gate.Gate, "enter"),
+        (gate.Gate, "render"),
+        (gate.Flights, "run"),
     ):
         monkeypatch.setattr(place, name, refuse)
     assert ask(warm) == "hit"

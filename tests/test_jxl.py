@@ -200,7 +200,8 @@ def test_auto_takes_it_after_avif_and_before_webp(accept: str, expected: str) ->
 
 @needs_extra
 def test_a_server_process_loads_no_library_for_it() -> None:
-    code = "import sys, imagefactory.generator; print([m for m in ('pyjpegxl', 'numpy') if m in sys.modules])"
+    code = "import sys, imagefactory.engine.generator\n"
+    code += "print([m for m in ('pyjpegxl', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

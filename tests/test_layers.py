@@ -36,8 +36,18 @@ LAYERS = [
         "model.variant",
         "charts",
     ],
-    ["urls.access", "admin", "clients", "conditions", "crowd", "hooks", "logreading", "common.memo", "rules"],
-    ["tally", "troubles", "wire"],
+    [
+        "urls.access",
+        "admin",
+        "clients",
+        "conditions",
+        "engine.gate",
+        "hooks",
+        "logreading",
+        "common.memo",
+        "engine.resolve",
+    ],
+    ["engine.counters", "engine.health", "workers.messages"],
     [
         "storage.originals",
         "storage.claims",
@@ -49,7 +59,16 @@ LAYERS = [
         "storage.store",
         "render",
     ],
-    ["worker", "pool", "renderers", "upkeep", "keeper", "register", "generator", "readings"],
+    [
+        "workers.worker",
+        "workers.pool",
+        "workers.rendering",
+        "upkeep",
+        "keeper",
+        "engine.identify",
+        "engine.generator",
+        "readings",
+    ],
     ["candidates", "explain", "responses"],
     ["accesslog", "fastpath", "markup", "metrics", "ops", "scripts", "sending"],
     ["dashboard", "playground", "views", "servers"],
@@ -99,6 +118,8 @@ def name_of(path: Path) -> str:
     return parts[0] if parts and parts[0] in OLD else ".".join(parts)
 
 
+# What an older deploy/gunicorn.conf.py imports.
+OLD_NAMES = {PACKAGE / "renderers.py", PACKAGE / "servers" / "shares.py"}
 OLD = ("cli", "render", "servers", "upkeep")
 FOLDERS = [PACKAGE / name for name in OLD]
 FILES = {
@@ -106,6 +127,7 @@ FILES = {
     for path in [*PACKAGE.rglob("*.py"), *FOLDERS]
     if not (path.is_file() and path.relative_to(PACKAGE).parts[0] in OLD)
     and (path.name != "__init__.py" or path.parent == PACKAGE)
+    and path not in OLD_NAMES
 }
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 from imagefactory import ImageFactory
 from imagefactory.candidates import SIZES
 from imagefactory.config import from_mapping
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter
-from imagefactory.generator import Generator
 from imagefactory.markup import Pictures
 from imagefactory.storage.index import Index
 from imagefactory.urls.signing import Policy

@@ -20,9 +20,9 @@ from test_fastpath import environ_of, send
 
 from imagefactory import create_app
 from imagefactory.config import Config
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.fastpath import FastPath
-from imagefactory.generator import Generator
 from imagefactory.metrics import exposition
 from imagefactory.readings import History, Reader, Reading
 from imagefactory.storage.store import DiskStore

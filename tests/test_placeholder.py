@@ -21,17 +21,17 @@ from conftest import Counting, ask, problems
 from drawing import cmyk_profile, corners, job, near, orientation, quarters, rgb_profile, save
 from PIL import Image
 
-from imagefactory import wire
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
-from imagefactory.generator import Generator
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Rendered, Stamp
 from imagefactory.model.variant import Source
-from imagefactory.pool import Pool
 from imagefactory.render import Workbench, render
 from imagefactory.render.placeholder import LONGEST
 from imagefactory.storage.index import Index
 from imagefactory.upkeep.warm import Budget, Order, Wish, warm
+from imagefactory.workers import messages
+from imagefactory.workers.pool import Pool
 
 FOUR = ["red", "green", "blue", "white"]
 URI = "data:image/webp;base64,UklGRg=="
@@ -212,9 +212,9 @@ def test_a_worker_makes_it(tmp_path: Path) -> None:
     "text", ["javascript:1", URI + '"onload="', URI + "\n", "", None, 7, URI + "A" * 1000]
 )
 def test_a_worker_is_not_believed(text: object) -> None:
-    message, body = wire.rendered_message(Rendered(1, 1, b"", {}, URI))
-    assert wire.rendered_from(message, body).placeholder == URI
-    assert wire.rendered_from({**message, "placeholder": text}, body).placeholder == ""
+    message, body = messages.rendered_message(Rendered(1, 1, b"", {}, URI))
+    assert messages.rendered_from(message, body).placeholder == URI
+    assert messages.rendered_from({**message, "placeholder": text}, body).placeholder == ""
 
 
 # --- in the index ------------------------------------------------------------------------------------------

@@ -22,12 +22,12 @@ from drawing import quarters, scene
 from PIL import Image
 from serving import eventually
 
-from imagefactory import wire
 from imagefactory.errors import SourceChanged, TimedOut, TooLarge, Unavailable, Undecodable
 from imagefactory.model.job import Job, Stamp
 from imagefactory.model.recipe import Recipe
-from imagefactory.pool import Pool
-from imagefactory.renderers import InThread
+from imagefactory.workers import messages
+from imagefactory.workers.pool import Pool
+from imagefactory.workers.rendering import InThread
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 # Under load an interpreter may need its time; nothing here waits so long unless it is broken.
@@ -238,7 +238,7 @@ def test_too_much_processor_time_is_the_jobs_own_fault(make: Callable[..., Pool]
     [worker] = pool._workers
     worker.kill()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("imagefactory.pool._cpu_s", lambda timeout_s: 1)
+        patch.setattr("imagefactory.workers.pool._cpu_s", lambda timeout_s: 1)
         with pytest.raises(Undecodable, match="too much processor time") as error:
             pool.render(replace(slow(picture), encoding="avif", effort={"speed": 0}))
     assert error.value.is_of_recipe
@@ -355,11 +355,13 @@ def test_workers_that_cannot_be_started_are_told_and_tried_again(
     pool = make()
     with monkeypatch.context() as patch:
         if way == "no interpreter":
-            patch.setattr("imagefactory.pool._python", lambda: "/nowhere/python")
+            patch.setattr("imagefactory.workers.pool._python", lambda: "/nowhere/python")
         elif way == "it ends at once":
-            patch.setattr("imagefactory.pool._CODE", "raise SystemExit(3)")
+            patch.setattr("imagefactory.workers.pool._CODE", "raise SystemExit(3)")
         else:
-            patch.setattr("imagefactory.pool._CODE", "import os,time; os.write(0, b'x' * 64); time.sleep(60)")
+            patch.setattr(
+                "imagefactory.workers.pool._CODE", "import os,time; os.write(0, b'x' * 64); time.sleep(60)"
+            )
         for _ in range(3):  # the second one is told without another try
             with pytest.raises(Unavailable, match="can't be rendered"):
                 pool.render(job(picture))
@@ -442,7 +444,7 @@ import json, os, sys, time
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from test_pool import job
-from imagefactory.pool import Pool
+from imagefactory.workers.pool import Pool
 pool = Pool(2, 30)
 body = pool.render(job(Path({picture!r}))).body
 parents = pool.pids()
@@ -521,15 +523,15 @@ def test_what_is_no_message_is_an_error_and_nothing_else(data: bytes) -> None:
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises((OSError, EOFError)):
-            wire.receive(ours)
+            messages.receive(ours)
 
 
 def test_a_job_is_the_same_on_the_other_side(picture: Path, tmp_path: Path) -> None:
     asked = job(
         picture, tmp_path / "täglich\udcff", recipe=Recipe(width=3, height=4, gravity="smart", trim=2.5)
     )
-    message = json.loads(json.dumps(wire.job_message(asked)))
-    assert wire.job_from(message) == asked
+    message = json.loads(json.dumps(messages.job_message(asked)))
+    assert messages.job_from(message) == asked
 
 
 NONSENSE = [
@@ -549,18 +551,17 @@ def test_a_worker_that_answers_nonsense_does_no_harm(
     make: Callable[..., Pool], picture: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     said = json.dumps(NONSENSE[number])
-    code = "import socket,time; from imagefactory import wire; c = socket.socket(fileno=0)\n"
-    code += (
-        f"wire.send(c, {{'is': 'ready'}}); wire.receive(c); wire.send(c, {said.replace('false', 'False')})\n"
-    )
-    monkeypatch.setattr("imagefactory.pool._CODE", code + "time.sleep(60)")
+    code = "import socket,time; from imagefactory.workers import messages; c = socket.socket(fileno=0)\n"
+    code += "messages.send(c, {'is': 'ready'}); messages.receive(c)\n"
+    code += f"messages.send(c, {said.replace('false', 'False')})\n"
+    monkeypatch.setattr("imagefactory.workers.pool._CODE", code + "time.sleep(60)")
     with pytest.raises(Undecodable, match="went mad|failed on it"):
         make(1).render(job(picture))
 
 
 @pytest.mark.parametrize("name", ["Exception", "KeyboardInterrupt", "os.system", ""])
 def test_an_error_of_another_name_is_never_made(name: str) -> None:
-    error = wire.error_from({"name": name, "arguments": ["x"]})
+    error = messages.error_from({"name": name, "arguments": ["x"]})
     assert isinstance(error, Undecodable)
 
 

@@ -29,8 +29,8 @@ from serving import eventually, is_right, serving, write_config
 from imagefactory.cli import main
 from imagefactory.common.globs import compile_glob
 from imagefactory.config import Config, from_mapping
+from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter, StorageError, Unavailable
-from imagefactory.generator import Generator
 from imagefactory.model.job import Rendered
 from imagefactory.storage.originals import Sources
 from imagefactory.storage.store import DiskStore, MemoryStore

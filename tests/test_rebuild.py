@@ -23,7 +23,7 @@ from conftest import Counting, ask, body_of, problems
 from filling import IS_LONG, command, damage, fill_cache, path_of, put_object, run, same_after_kills
 from serving import Server, eventually, is_right, serving, write_config
 
-from imagefactory.generator import Generator
+from imagefactory.engine.generator import Generator
 from imagefactory.model.variant import Key, Variant
 from imagefactory.storage.index import Index
 from imagefactory.storage.store import DiskStore

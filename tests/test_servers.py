@@ -21,10 +21,10 @@ from PIL import Image
 from serving import Reply, Server, eventually, is_able_to_trace, left_in_tmp, serving, write_config
 
 from imagefactory.config import from_mapping
-from imagefactory.renderers import cores
 from imagefactory.servers import SERVERS
 from imagefactory.servers.gunicorn import settings
 from imagefactory.servers.shares import with_share
+from imagefactory.workers.rendering import cores
 
 ROOT = Path(__file__).parent.parent
 CONF = ROOT / "deploy" / "gunicorn.conf.py"

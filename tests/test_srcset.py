@@ -31,7 +31,7 @@ PROCESSES = 2
 # Loaded by each interpreter that starts: in a worker, each frame that Pillow decodes becomes a line.
 COUNTING = """
 import os, sys
-if any("imagefactory.worker" in argument for argument in sys.orig_argv):
+if any("imagefactory.workers.worker" in argument for argument in sys.orig_argv):
     from PIL import ImageFile
     load = ImageFile.ImageFile.load
     def counted(self):

@@ -17,7 +17,7 @@ from serving import write_config
 
 from imagefactory.cli import main
 from imagefactory.common.units import ratio_text, size_text
-from imagefactory.generator import Generator
+from imagefactory.engine.generator import Generator
 from imagefactory.model.variant import Key
 from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.stats import Answered, Sum, answered, take_stats

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from imagefactory.engine.counters import Tally
 from imagefactory.storage.live_processes import Sessions
-from imagefactory.tally import Tally
 
 
 def test_notes_are_summed_up_and_taken_once() -> None:

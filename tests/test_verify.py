@@ -20,7 +20,7 @@ from conftest import Counting, ask, body_of, problems
 from filling import IS_LONG, KINDS, command, damage, fill_cache, path_of, put_object, run, same_after_kills
 from serving import write_config
 
-from imagefactory.generator import Generator
+from imagefactory.engine.generator import Generator
 from imagefactory.model.variant import Key
 from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.verify import Verified, verify

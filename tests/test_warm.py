@@ -26,7 +26,7 @@ from imagefactory import create_app
 from imagefactory.cli import main
 from imagefactory.cli.paths import picture_path
 from imagefactory.cli.progress import Progress
-from imagefactory.generator import Generator
+from imagefactory.engine.generator import Generator
 from imagefactory.logreading import LogEntry
 from imagefactory.storage.originals import Sources
 from imagefactory.storage.store import DiskStore

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from ..common.units import parse_seconds
+from ..engine.generator import Generator
 from ..errors import NotFound, RequestError, nearest
-from ..generator import Generator
 from ..markup import Pictures
-from ..renderers import InThread
 from ..storage.store import MemoryStore
 from ..urls.parameters import NAMES
+from ..workers.rendering import InThread
 from .common import Failure, as_json, load, print_json
 from .paths import picture_path
 

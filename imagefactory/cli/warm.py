@@ -24,16 +24,16 @@ import click
 
 from ..common.units import count_text, parse_bytes, size_text
 from ..config import Config
+from ..engine.generator import Generator
 from ..errors import BadParameter, StorageError
-from ..generator import Generator
 from ..logreading import read_log
-from ..renderers import open_renderer, slots
 from ..storage.store import DiskStore
 from ..upkeep.replay import demand, expand
 from ..upkeep.replay import orders as orders_of
 from ..upkeep.snapshot import copy_index
 from ..upkeep.warm import Budget, Order, Warmed, Wish, is_picture
 from ..upkeep.warm import warm as render_ahead
+from ..workers.rendering import open_renderer, slots
 from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json
 from .paths import picture_path
 from .progress import Progress, progress

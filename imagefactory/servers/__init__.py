@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..accesslog import check_target
 from ..config import Config
 from ..errors import ConfigError
-from ..renderers import cores
+from ..workers.rendering import cores
 from .shares import log_to_stderr, with_share
 
 __all__ = ["SERVERS", "log_to_stderr", "serve"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ..accesslog import AccessLog
 from ..clients import Proxies
 from ..config import Config, Server
-from ..renderers import cores
 from ..views import create_app
+from ..workers.rendering import cores
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

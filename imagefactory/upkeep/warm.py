@@ -25,8 +25,8 @@ from queue import Full as QueueFull
 from queue import Queue
 from typing import TypeVar
 
+from ..engine.generator import Answer, Generator
 from ..errors import NotFound, RequestError, SourceChanged, StorageError, TimedOut, Unavailable
-from ..generator import Answer, Generator
 from ..model.formats import PICTURE_SUFFIXES, Header
 from ..model.job import Stamp
 from ..model.variant import Source

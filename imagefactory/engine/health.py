@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from .errors import RequestError, StorageError
+from ..errors import RequestError, StorageError
 
 __all__ = ["Failure", "Logged", "Troubles", "watch_log"]
 

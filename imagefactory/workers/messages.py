@@ -15,11 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
-from .model.formats import Header
-from .model.job import Job, Rendered, Stamp
-from .model.recipe import parse
-from .model.variant import placeholder_in
+from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
+from ..model.formats import Header
+from ..model.job import Job, Rendered, Stamp
+from ..model.recipe import parse
+from ..model.variant import placeholder_in
 
 __all__ = [
     "Message",

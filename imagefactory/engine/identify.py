@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from .crowd import Failures, Flights, Gate, Recent
-from .errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
-from .model.formats import Header
-from .model.job import Renderer
-from .model.variant import Source
-from .storage.originals import Sources
-from .storage.store import Store
-from .troubles import Troubles
+from ..errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
+from ..model.formats import Header
+from ..model.job import Renderer
+from ..model.variant import Source
+from ..storage.originals import Sources
+from ..storage.store import Store
+from .gate import Failures, Flights, Gate, Recent
+from .health import Troubles
 
 __all__ = ["Register"]
 

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from .config import Config
-from .errors import NotFound, Undecodable
-from .model.formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
-from .model.geometry import clamp, snap, turned
-from .model.recipe import Recipe
-from .model.variant import Key, Source, version
-from .urls.client_hints import Hints, read_hints
-from .urls.negotiation import negotiate
-from .urls.query import Request, compile_presets, parse_request
+from ..config import Config
+from ..errors import NotFound, Undecodable
+from ..model.formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
+from ..model.geometry import clamp, snap, turned
+from ..model.recipe import Recipe
+from ..model.variant import Key, Source, version
+from ..urls.client_hints import Hints, read_hints
+from ..urls.negotiation import negotiate
+from ..urls.query import Request, compile_presets, parse_request
 
 __all__ = ["Rules", "Wanted"]
 

@@ -23,9 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .config import Config
-from .crowd import Failures, Flights, Gate, Siblings
-from .errors import (
+from ..config import Config
+from ..errors import (
     Full,
     NotFound,
     RequestError,
@@ -36,20 +35,21 @@ from .errors import (
     Unavailable,
     Undecodable,
 )
-from .keeper import Keeper
-from .model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
-from .model.job import Job, Rendered, Renderer, Stamp
-from .model.recipe import Recipe
-from .model.variant import Source, Variant
-from .register import Register
-from .renderers import slots
-from .rules import Rules, Wanted
-from .storage.originals import Sources
-from .storage.store import Body, Store, open_store
-from .tally import Tally
-from .troubles import Troubles
-from .urls.access import Access
-from .urls.query import Request
+from ..keeper import Keeper
+from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
+from ..model.job import Job, Rendered, Renderer, Stamp
+from ..model.recipe import Recipe
+from ..model.variant import Source, Variant
+from ..storage.originals import Sources
+from ..storage.store import Body, Store, open_store
+from ..urls.access import Access
+from ..urls.query import Request
+from ..workers.rendering import slots
+from .counters import Tally
+from .gate import Failures, Flights, Gate, Siblings
+from .health import Troubles
+from .identify import Register
+from .resolve import Rules, Wanted
 
 __all__ = ["Answer", "Generator"]
 

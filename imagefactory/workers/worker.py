@@ -24,9 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import wire
-from .errors import ImageFactoryError, Undecodable
-from .model.job import Job, Rendered
+from ..errors import ImageFactoryError, Undecodable
+from ..model.job import Job, Rendered
+from . import messages
 
 __all__ = ["main"]
 
@@ -41,36 +41,38 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _bow(memory_bytes)
-    from .render import Workbench, probe, use_one_thread
+    from ..render import Workbench, probe, use_one_thread
 
     use_one_thread()
     with socket.socket(fileno=0) as channel, suppress(OSError, EOFError):
         bench = Workbench()
-        wire.send(channel, {"is": "ready"})
+        messages.send(channel, {"is": "ready"})
         while True:
             # What the bench remembers is for jobs that come at once: an idle worker holds no pictures.
             if not select.select([channel], [], [], _IDLE_S)[0]:
                 bench.clear()
                 _give_back()
-            task, _ = wire.receive(channel)
+            task, _ = messages.receive(channel)
             _limit_time(cpu_s, wall_s)
-            wire.send(channel, {"is": "begun"})
+            messages.send(channel, {"is": "begun"})
             message, body = _do(task, bench, probe, channel)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            wire.send(channel, message, body)
+            messages.send(channel, message, body)
 
 
 def _do(
     task: Mapping[str, Any], bench: Any, probe: Any, channel: socket.socket
-) -> tuple[wire.Message, bytes]:
+) -> tuple[messages.Message, bytes]:
     try:
         if "probe" in task:
-            return wire.header_message(probe(Path(task["probe"]))), b""
-        job = wire.job_from(task)
-        return wire.rendered_message(_render(bench, job, lambda: wire.send(channel, {"is": "decoded"})))
+            return messages.header_message(probe(Path(task["probe"]))), b""
+        job = messages.job_from(task)
+        return messages.rendered_message(
+            _render(bench, job, lambda: messages.send(channel, {"is": "decoded"}))
+        )
     except (ImageFactoryError, OSError, MemoryError) as error:
         bench.clear()
-        return wire.error_message(error), b""
+        return messages.error_message(error), b""
 
 
 def _render(bench: Any, job: Job, tell: Callable[[], None]) -> Rendered:

@@ -30,10 +30,10 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from . import wire
-from .errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Undecodable
-from .model.formats import Header
-from .model.job import Job, Rendered
+from ..errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Undecodable
+from ..model.formats import Header
+from ..model.job import Job, Rendered
+from . import messages
 
 __all__ = ["MALLOC", "Pool"]
 
@@ -44,7 +44,10 @@ _START_S = 30.0  # to load Pillow; on a machine that is overloaded, too
 _TRIES = 10
 _PATROL_S = 1.0
 _PAUSE_S = 1.0
-_CODE = "import sys,json;sys.path[:]=json.loads(sys.argv.pop());from imagefactory.worker import main;main()"
+_CODE = (
+    "import sys,json;sys.path[:]=json.loads(sys.argv.pop());"
+    "from imagefactory.workers.worker import main;main()"
+)
 # A failure that costs a worker, or all of a job's time, is remembered longer than a decoder's plain no.
 _COSTLY_S = 300.0
 
@@ -94,11 +97,11 @@ class Pool:
 
     def probe(self, source: Path) -> Header | None:
         """See ``render.probe``; also raises TimedOut and Unavailable."""
-        return self._ask({"probe": str(source)}, str(source), wire.header_from)
+        return self._ask({"probe": str(source)}, str(source), messages.header_from)
 
     def render(self, job: Job) -> Rendered:
         """See ``render.render``; also raises TimedOut and Unavailable."""
-        return self._ask(wire.job_message(job), str(job.source), wire.rendered_from)
+        return self._ask(messages.job_message(job), str(job.source), messages.rendered_from)
 
     def is_working(self) -> bool:
         """Whether workers start; true before the first one was tried. Waits for nothing."""
@@ -124,7 +127,7 @@ class Pool:
         """The process ids of the workers that there are."""
         return sorted(worker.pid for worker in self._workers)
 
-    def _ask(self, task: wire.Message, source: str, read: Callable[[wire.Message, bytes], _T]) -> _T:
+    def _ask(self, task: messages.Message, source: str, read: Callable[[messages.Message, bytes], _T]) -> _T:
         """What *read* makes of the answer to *task*; of a second worker's if the first one crashes on it."""
         crashes = 0
         for _ in range(_TRIES):
@@ -149,7 +152,7 @@ class Pool:
             try:
                 if message.get("is") != "error":
                     return read(message, body)
-                error = wire.error_from(message)
+                error = messages.error_from(message)
             except (LookupError, TypeError, ValueError, AttributeError):  # who knows what a picture did to it
                 error = Undecodable("the process that renders it went mad")
             raise _judged(error, worker)
@@ -343,12 +346,12 @@ class _Worker:
         """Return when it waits for a job. Raises OSError or EOFError when it does not start."""
         if not self.is_ready:
             self.channel.settimeout(_START_S)
-            message, _ = wire.receive(self.channel)
+            message, _ = messages.receive(self.channel)
             if message.get("is") != "ready":
                 raise OSError("this is no worker of ours")
             self.is_ready = True
 
-    def ask(self, task: wire.Message, timeout_s: float) -> tuple[wire.Message, bytes]:
+    def ask(self, task: messages.Message, timeout_s: float) -> tuple[messages.Message, bytes]:
         """The answer to *task*. Raises TimeoutError, and _Ended when the worker does not live to give it."""
         deadline = time.monotonic() + timeout_s
         self.is_asked, self.was_begun, self.was_decoded = True, False, False
@@ -356,9 +359,9 @@ class _Worker:
             while True:
                 self.channel.settimeout(max(0.001, deadline - time.monotonic()))
                 if task:
-                    wire.send(self.channel, task)
+                    messages.send(self.channel, task)
                     task = {}
-                message, body = wire.receive(self.channel)
+                message, body = messages.receive(self.channel)
                 if message.get("is") not in ("begun", "decoded"):
                     self.is_asked = False
                     return message, body

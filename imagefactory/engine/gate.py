@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from .errors import Busy, RequestError, TimedOut
+from ..errors import Busy, RequestError, TimedOut
 
 __all__ = ["Failures", "Flights", "Gate", "Recent", "Siblings"]
 

@@ -1,0 +1,59 @@
+"""Where renders happen: in a pool of worker processes, or in the calling thread.
+
+A process that answers hits alone never imports Pillow: it is slow to load, and the one place where bytes of
+strangers are parsed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..config import Render
+from ..model.formats import Header
+from ..model.job import Job, Rendered, Renderer
+from .pool import Pool
+
+__all__ = ["InThread", "cores", "open_renderer", "slots"]
+
+
+def open_renderer(settings: Render) -> Renderer:
+    """The renderer that *settings* ask for. No process is started before the first picture is rendered."""
+    if settings.processes < 0:
+        return InThread()
+    return Pool(slots(settings), settings.timeout_s, settings.memory_bytes)
+
+
+def slots(settings: Render) -> int:
+    """How many renders go on at a time: one per core where *settings* give no number."""
+    return settings.processes if settings.processes > 0 else cores()
+
+
+def cores() -> int:
+    """How many cores this process may use; macOS only tells how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class InThread:
+    """A ``Renderer`` that works in the thread that asks: for embedding, and for tests. A decoder that hangs
+    or crashes takes the process with it."""
+
+    def probe(self, source: Path) -> Header | None:
+        """See ``render.probe``."""
+        from ..render import probe
+
+        return probe(source)
+
+    def render(self, job: Job) -> Rendered:
+        """See ``render.render``."""
+        from ..render import render
+
+        return render(job)
+
+    def is_working(self) -> bool:
+        """Whether the decoder can be loaded."""
+        try:
+            from .. import render  # noqa: F401
+        except ImportError:
+            return False
+        return True
