@@ -37,8 +37,8 @@ from .ops import purge_and_tell
 from .readings import History, Reader, Reading, Sample
 from .storage.index import VariantRow
 from .storage.store import DiskStore
-from .upkeep.pictures import ORDERS, Cached, find_pictures, list_pictures
-from .upkeep.purge import Selection
+from .upkeep.listing import ORDERS, Cached, find_pictures, list_pictures
+from .upkeep.purge.removing import Selection
 from .upkeep.stats import answered, saved
 from .version import __version__
 

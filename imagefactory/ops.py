@@ -14,7 +14,6 @@ from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from . import hooks
 from .admin import authorize
 from .common.units import parse_seconds
 from .engine.generator import Generator
@@ -30,7 +29,8 @@ from .errors import (
 )
 from .responses import Reply, error_reply, json_reply, options_reply
 from .sending import textual
-from .upkeep.purge import Selection, purge
+from .upkeep.purge import notify
+from .upkeep.purge.removing import Selection, purge
 
 __all__ = ["blueprint", "purge_and_tell", "purge_picture"]
 
@@ -117,10 +117,10 @@ def purge_and_tell(generator: Generator, selection: Selection, is_dry_run: bool)
         answer["unread"] = list(purged.unread)
     if not is_dry_run:
         config = generator.config
-        bodies = hooks.notices(
+        bodies = notify.notices(
             purged.paths, purged.digests, selection.prefix, config.http.prefixes, selection.is_all
         )
-        told = hooks.tell(config.admin, bodies)
+        told = notify.tell(config.admin, bodies)
         if told is not None:
             answer["hook"] = {"ok": True} if told.ok else {"ok": False, "detail": told.detail}
     return answer

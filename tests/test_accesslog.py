@@ -20,7 +20,7 @@ from imagefactory import accesslog
 from imagefactory.accesslog import AccessLog, check_target
 from imagefactory.clients import Proxies
 from imagefactory.errors import ConfigError
-from imagefactory.logreading import LogEntry, read_log
+from imagefactory.upkeep.warm.access_logs import LogEntry, read_log
 
 KEYS = ["time", "client", "method", "path", "query", "status", "bytes", "seconds"]
 KEYS += ["cache", "encoding", "referer", "user_agent"]

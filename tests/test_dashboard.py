@@ -29,7 +29,7 @@ from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.model.variant import Key
 from imagefactory.storage.store import DiskStore
-from imagefactory.upkeep.pictures import Cached, find_pictures, list_pictures
+from imagefactory.upkeep.listing import Cached, find_pictures, list_pictures
 from imagefactory.urls.signing import Signer
 
 TOKEN = "pässword of the admin"

@@ -22,16 +22,16 @@ from flask.testing import FlaskClient
 from PIL import Image
 from serving import eventually, serving, write_config
 
-from imagefactory import keeper
 from imagefactory.engine.counters import Tally
 from imagefactory.engine.health import Troubles
 from imagefactory.errors import Full, StorageError
-from imagefactory.keeper import Keeper
 from imagefactory.model.job import Rendered
 from imagefactory.model.variant import Key, Variant
 from imagefactory.storage.index import VariantRow
 from imagefactory.storage.store import DiskStore
+from imagefactory.upkeep import keeper
 from imagefactory.upkeep.evict import Evicted, evict
+from imagefactory.upkeep.keeper import Keeper
 
 DIGEST = "ab" * 32
 IS_LONG = "IMAGEFACTORY_LONG" in os.environ

@@ -22,9 +22,10 @@ from flask.testing import FlaskClient
 from serving import serving, write_config
 from werkzeug.test import TestResponse
 
-from imagefactory import ImageFactory, hooks
+from imagefactory import ImageFactory
 from imagefactory.cli import main
 from imagefactory.config import Admin, Config
+from imagefactory.upkeep.purge import notify
 from imagefactory.urls.cache_tags import content_tag, folder_tag, picture_tag, tag_header
 
 TOKEN = "open-sesame-open-sesame"
@@ -384,7 +385,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def cdn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cdn]:
-    monkeypatch.setattr(hooks, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(notify, "_PAUSE_S", 0.0)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with Cdn() as server:
@@ -450,7 +451,7 @@ def test_what_the_cdn_answers(site: Site, cdn: Cdn, statuses: list[int], tries: 
 
 
 def test_a_cdn_that_is_not_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(notify, "_PAUSE_S", 0.0)
     web = site(admin={"token": TOKEN, "purge_url": "http://127.0.0.1:9/x?key=hush"})
     found = told(web.delete(TOM, headers=BEARER))
     assert found["hook"]["ok"] is False
@@ -461,13 +462,13 @@ def test_a_cdn_that_is_not_there(site: Site, monkeypatch: pytest.MonkeyPatch) ->
 def test_many_pictures_are_told_a_thousand_at_a_time() -> None:
     paths = [f"cats/{number}.jpg" for number in range(2500)]
     digests = [f"{number:064x}" for number in range(1200)]
-    bodies = [json.loads(body) for body in hooks.notices(paths, digests, "cats", ["/picture"], False)]
+    bodies = [json.loads(body) for body in notify.notices(paths, digests, "cats", ["/picture"], False)]
     assert [len(body["paths"]) for body in bodies] == [1000, 1000, 500]
     assert [path for body in bodies for path in body["paths"]] == paths
     tags = [tag for body in bodies for tag in body["tags"]]
     assert tags.count("/cats/") == 1
     assert {picture_tag(path) for path in paths} | {content_tag(digest) for digest in digests} < set(tags)
-    assert list(hooks.notices([], [], "", ["/picture"], False)) == []
+    assert list(notify.notices([], [], "", ["/picture"], False)) == []
 
 
 def script(folder: Path, code: str) -> list[str]:
@@ -498,19 +499,19 @@ def test_a_command_that_fails_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, problem: str
 ) -> None:
     if not problem or "longer" in problem:
-        monkeypatch.setattr(hooks, "_COMMAND_TIMEOUT_S", 1.0 if problem else 4.0)
-    found = hooks.tell(Admin(purge_command=tuple(script(tmp_path, code))), iter([b"{}" * 100_000]))
+        monkeypatch.setattr(notify, "_COMMAND_TIMEOUT_S", 1.0 if problem else 4.0)
+    found = notify.tell(Admin(purge_command=tuple(script(tmp_path, code))), iter([b"{}" * 100_000]))
     assert found is not None
     assert found.ok == (not problem)
     assert problem in found.detail
 
 
 def test_a_command_that_is_not_there_is_told() -> None:
-    found = hooks.tell(Admin(purge_command=("/nowhere/purge",)), iter([b"{}"]))
+    found = notify.tell(Admin(purge_command=("/nowhere/purge",)), iter([b"{}"]))
     assert found
     assert "purge_command '/nowhere/purge' can't be started" in found.detail
-    assert hooks.tell(Admin(purge_command=("/nowhere/purge",)), iter([])) is None
-    assert hooks.tell(Admin(), iter([b"{}"])) is None
+    assert notify.tell(Admin(purge_command=("/nowhere/purge",)), iter([])) is None
+    assert notify.tell(Admin(), iter([b"{}"])) is None
 
 
 def test_the_command_line_tells_the_cdn_and_what_went_wrong(tmp_path: Path, pictures: Path, cdn: Cdn) -> None:

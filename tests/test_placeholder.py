@@ -29,7 +29,7 @@ from imagefactory.model.variant import Source
 from imagefactory.render import Workbench, render
 from imagefactory.render.placeholder import LONGEST
 from imagefactory.storage.index import Index
-from imagefactory.upkeep.warm import Budget, Order, Wish, warm
+from imagefactory.upkeep.warm.run import Budget, Order, Wish, warm
 from imagefactory.workers import messages
 from imagefactory.workers.pool import Pool
 

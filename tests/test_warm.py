@@ -27,13 +27,13 @@ from imagefactory.cli import main
 from imagefactory.cli.paths import picture_path
 from imagefactory.cli.progress import Progress
 from imagefactory.engine.generator import Generator
-from imagefactory.logreading import LogEntry
 from imagefactory.storage.originals import Sources
 from imagefactory.storage.store import DiskStore
-from imagefactory.upkeep.replay import Demand, demand
-from imagefactory.upkeep.replay import orders as orders_of
-from imagefactory.upkeep.warm import Budget, Order, Warmed, Wish
-from imagefactory.upkeep.warm import warm as render_ahead
+from imagefactory.upkeep.warm.access_logs import LogEntry
+from imagefactory.upkeep.warm.replay import Demand, demand
+from imagefactory.upkeep.warm.replay import orders as orders_of
+from imagefactory.upkeep.warm.run import Budget, Order, Warmed, Wish
+from imagefactory.upkeep.warm.run import warm as render_ahead
 
 WIDTHS = (80, 160)
 NO_BUDGET = Budget()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from .. import hooks
 from ..common.units import count_text, parse_seconds, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
 from ..storage.originals import Sources
 from ..storage.store import DiskStore
-from ..upkeep.purge import Purged, Selection, check
-from ..upkeep.purge import purge as remove
+from ..upkeep.purge import notify
+from ..upkeep.purge.removing import Purged, Selection, check
+from ..upkeep.purge.removing import purge as remove
 from .common import Failure, as_json, load, open_cache, print_json
 from .paths import picture_path
 from .progress import progress
@@ -96,9 +96,9 @@ def purge(
         raise Failure("stopped; what was begun is finished by the next command or server", 130) from None
     told = None
     if not is_dry_run:
-        told = hooks.tell(
+        told = notify.tell(
             config.admin,
-            hooks.notices(purged.paths, purged.digests, selection.prefix, config.http.prefixes, is_all),
+            notify.notices(purged.paths, purged.digests, selection.prefix, config.http.prefixes, is_all),
         )
     _show(purged, told, is_dry_run, is_json)
 
@@ -168,7 +168,7 @@ def _ask(store: DiskStore) -> None:
         raise Failure("nothing was removed", 1)
 
 
-def _show(purged: Purged, told: hooks.Told | None, is_dry_run: bool, is_json: bool) -> None:
+def _show(purged: Purged, told: notify.Told | None, is_dry_run: bool, is_json: bool) -> None:
     """Print what came of it. Raises Failure where something is left to be done."""
     if is_json:
         values: dict[str, object] = {

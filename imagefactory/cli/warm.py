@@ -26,13 +26,13 @@ from ..common.units import count_text, parse_bytes, size_text
 from ..config import Config
 from ..engine.generator import Generator
 from ..errors import BadParameter, StorageError
-from ..logreading import read_log
 from ..storage.store import DiskStore
-from ..upkeep.replay import demand, expand
-from ..upkeep.replay import orders as orders_of
-from ..upkeep.snapshot import copy_index
-from ..upkeep.warm import Budget, Order, Warmed, Wish, is_picture
-from ..upkeep.warm import warm as render_ahead
+from ..upkeep.index_copy import copy_index
+from ..upkeep.warm.access_logs import read_log
+from ..upkeep.warm.replay import demand, expand
+from ..upkeep.warm.replay import orders as orders_of
+from ..upkeep.warm.run import Budget, Order, Warmed, Wish, is_picture
+from ..upkeep.warm.run import warm as render_ahead
 from ..workers.rendering import open_renderer, slots
 from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json
 from .paths import picture_path

@@ -35,13 +35,13 @@ from ..errors import (
     Unavailable,
     Undecodable,
 )
-from ..keeper import Keeper
 from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
 from ..model.job import Job, Rendered, Renderer, Stamp
 from ..model.recipe import Recipe
 from ..model.variant import Source, Variant
 from ..storage.originals import Sources
 from ..storage.store import Body, Store, open_store
+from ..upkeep.keeper import Keeper
 from ..urls.access import Access
 from ..urls.query import Request
 from ..workers.rendering import slots

@@ -90,7 +90,7 @@ class _Ring(logging.Handler):
 
 def watch_log() -> deque[Logged]:
     """The last warnings and errors that this package has logged in this process since the first call."""
-    logger = logging.getLogger(__package__)
+    logger = logging.getLogger("imagefactory")
     for handler in logger.handlers:
         if isinstance(handler, _Ring):
             return handler.kept

@@ -21,7 +21,7 @@ from ..model.recipe import parse
 from ..model.variant import Key, Variant
 from ..storage.objects import Objects
 from ..storage.store import DiskStore
-from .inspection import Look, ahead, look
+from .hashing import Look, ahead, look
 
 __all__ = ["Filled", "Settled", "fill", "in_groups", "rebuild", "settle", "variant_of"]
 

@@ -20,7 +20,7 @@ from ..errors import StorageError
 from ..model.variant import Key, Variant
 from ..storage.index import VariantRow
 from ..storage.store import DiskStore
-from .inspection import Look, ahead, look
+from .hashing import Look, ahead, look
 from .rebuild import fill, in_groups, settle, variant_of
 
 __all__ = ["Problem", "Verified", "verify"]

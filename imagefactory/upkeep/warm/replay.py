@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from ..errors import BadParameter
-from ..logreading import LogEntry
-from ..model.formats import ENCODINGS
-from ..urls.query import Request
-from .warm import Order, Wish
+from ...errors import BadParameter
+from ...model.formats import ENCODINGS
+from ...urls.query import Request
+from .access_logs import LogEntry
+from .run import Order, Wish
 
 __all__ = ["MODERN", "Demand", "demand", "orders"]
 

@@ -16,12 +16,12 @@ import weakref
 from collections.abc import Callable, Mapping
 from itertools import islice
 
-from .engine.counters import Tally
-from .engine.health import Troubles
-from .errors import Full, StorageError, TimedOut
-from .storage.store import DiskStore, Store
-from .upkeep.evict import evict
-from .upkeep.rebuild import fill
+from ..engine.counters import Tally
+from ..engine.health import Troubles
+from ..errors import Full, StorageError, TimedOut
+from ..storage.store import DiskStore, Store
+from .evict import evict
+from .rebuild import fill
 
 __all__ = ["Keeper"]
 

@@ -25,14 +25,14 @@ from queue import Full as QueueFull
 from queue import Queue
 from typing import TypeVar
 
-from ..engine.generator import Answer, Generator
-from ..errors import NotFound, RequestError, SourceChanged, StorageError, TimedOut, Unavailable
-from ..model.formats import PICTURE_SUFFIXES, Header
-from ..model.job import Stamp
-from ..model.variant import Source
-from ..storage.store import DiskStore
-from ..urls.query import Request
-from .evict import evict
+from ...engine.generator import Answer, Generator
+from ...errors import NotFound, RequestError, SourceChanged, StorageError, TimedOut, Unavailable
+from ...model.formats import PICTURE_SUFFIXES, Header
+from ...model.job import Stamp
+from ...model.variant import Source
+from ...storage.store import DiskStore
+from ...urls.query import Request
+from ..evict import evict
 
 __all__ = ["Budget", "Failed", "Order", "Warmed", "Wish", "is_picture", "warm"]
 

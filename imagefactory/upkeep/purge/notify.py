@@ -23,8 +23,8 @@ from http.client import HTTPException
 from typing import IO
 from urllib.parse import quote, urlsplit
 
-from .config import Admin
-from .urls.cache_tags import content_tag, folder_tag, picture_tag
+from ...config import Admin
+from ...urls.cache_tags import content_tag, folder_tag, picture_tag
 
 __all__ = ["Told", "notices", "tell"]
 

@@ -15,13 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from ..common.globs import compile_glob
-from ..errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
-from ..model.variant import Source
-from ..storage.index import Index, VariantRow
-from ..storage.originals import Sources
-from ..storage.store import DiskStore, MemoryStore, Store
-from .stats import Sum
+from ...common.globs import compile_glob
+from ...errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
+from ...model.variant import Source
+from ...storage.index import Index, VariantRow
+from ...storage.originals import Sources
+from ...storage.store import DiskStore, MemoryStore, Store
+from ..stats import Sum
 
 __all__ = ["Purged", "Selection", "check", "purge"]
 
