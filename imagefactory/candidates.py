@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from .config.values import parameter
 from .engine.generator import Generator
 from .errors import BadParameter, nearest
 from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from .model.geometry import snap
 from .model.recipe import Recipe
 from .model.variant import Source
-from .readers import parameter
 from .urls.parameters import NAMES, OURS, address, in_order, query_text
 from .urls.query import Request
 from .urls.signing import Policy

@@ -35,6 +35,7 @@ from . import config as configs
 from .admin import is_authorized
 from .clients import is_local
 from .config import Config
+from .config.values import prefixes
 from .dashboard import blueprint as dashboard_blueprint
 from .engine.generator import Answer, Generator
 from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
@@ -47,7 +48,6 @@ from .model.job import Renderer
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
 from .playground import playground
-from .readers import prefixes
 from .readings import Reader
 from .responses import (
     CHUNK,

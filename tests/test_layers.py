@@ -20,7 +20,6 @@ LAYERS = [
         "urls.css_colours",
         "storage.folders",
         "common.globs",
-        "readers",
         "urls.cache_tags",
         "common.units",
     ],
@@ -117,7 +116,7 @@ def name_of(path: Path) -> str:
 
 # What an older deploy/gunicorn.conf.py imports.
 OLD_NAMES = {PACKAGE / "renderers.py", PACKAGE / "servers" / "shares.py"}
-OLD = ("cli", "render", "servers", "upkeep")
+OLD = ("cli", "config", "render", "servers", "upkeep")
 FOLDERS = [PACKAGE / name for name in OLD]
 FILES = {
     name_of(path): imports(path)

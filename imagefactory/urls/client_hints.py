@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..config import Http
-from ..readers import MAX_SIDE
+from ..config.values import MAX_SIDE
 
 __all__ = ["NO_HINTS", "NO_LEEWAY", "Hints", "Leeway", "read_hints"]
 

@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
-from .common.globs import compile_glob
-from .common.units import parse_bytes
-from .errors import BadParameter, ConfigError, nearest, shown
+from ..common.globs import compile_glob
+from ..common.units import parse_bytes
+from ..errors import BadParameter, ConfigError, nearest, shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

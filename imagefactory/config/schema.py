@@ -17,8 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from .errors import ConfigError
-from .readers import (
+from ..errors import ConfigError
+from ..urls.cache_tags import TAG_HEADERS
+from .values import (
     MAX_SIDE,
     ORIGIN,
     Reader,
@@ -47,7 +48,6 @@ from .readers import (
     text,
     whole,
 )
-from .urls.cache_tags import TAG_HEADERS
 
 __all__ = ["Config", "load", "from_mapping", "as_toml", "as_dict"]
 
