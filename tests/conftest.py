@@ -13,10 +13,10 @@ from drawing import quarters
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
-from imagefactory.config import Config, from_mapping
 from werkzeug.test import TestResponse
 
 from imagefactory import create_app
+from imagefactory.config import Config, from_mapping
 from imagefactory.engine.generator import Answer, Generator
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Job, Rendered

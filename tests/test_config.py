@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from imagefactory.config import Config, as_dict, as_toml, from_mapping, load
 
 from imagefactory.common.units import parse_bytes
+from imagefactory.config import Config, as_dict, as_toml, from_mapping, load
 from imagefactory.config import schema as module
 from imagefactory.errors import ConfigError
 

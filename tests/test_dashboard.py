@@ -19,12 +19,12 @@ from drawing import quarters
 from filling import fill_cache
 from flask import Flask
 from flask.testing import FlaskClient
-from imagefactory.config import Config
 from PIL import Image
 from werkzeug.test import TestResponse
 
 from imagefactory import ImageFactory, create_app
 from imagefactory.charts import area, line, rates
+from imagefactory.config import Config
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.model.variant import Key

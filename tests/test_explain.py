@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from conftest import Counting
 from flask.testing import FlaskClient
-from imagefactory.config import Config
 
 from imagefactory import create_app
+from imagefactory.config import Config
 
 TOM = "/picture/cats/tom.jpg"
 KEYS = {"signing": {"keys": {"a": "x" * 16}}}

@@ -15,12 +15,12 @@ import pytest
 from conftest import Buffered, Counting
 from flask import Blueprint, Flask, Response, abort, g, render_template_string, url_for
 from flask.testing import FlaskClient
-from imagefactory.config import Config, from_mapping
 from PIL import Image
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, TestResponse
 
 from imagefactory import ImageFactory, create_app
+from imagefactory.config import Config, from_mapping
 from imagefactory.errors import ConfigError
 
 SMALL = "cats/tom.jpg?scalex=100"

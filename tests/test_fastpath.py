@@ -27,7 +27,6 @@ import pytest
 from conftest import Counting
 from drawing import encoded, quarters
 from flask import Blueprint, Flask, Response, request
-from imagefactory.config import Config
 from PIL import Image
 from serving import eventually, is_right, serving, write_config
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -36,6 +35,7 @@ from werkzeug.test import create_environ
 
 from imagefactory import ImageFactory, create_app, fastpath
 from imagefactory.common.memo import Memo
+from imagefactory.config import Config
 from imagefactory.fastpath import FastPath
 from imagefactory.storage.store import DiskStore
 from imagefactory.workers.rendering import InThread

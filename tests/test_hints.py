@@ -20,7 +20,6 @@ from click.testing import CliRunner
 from conftest import Counting
 from drawing import quarters
 from flask import Blueprint, Response
-from imagefactory.config import Config
 from PIL import Image
 from serving import serving, write_config
 from test_fastpath import DATE_S, Answer, Site, environ_of
@@ -28,6 +27,7 @@ from werkzeug.serving import make_server
 
 from imagefactory import create_app
 from imagefactory.cli import main
+from imagefactory.config import Config
 from imagefactory.errors import ConfigError
 from imagefactory.urls.signing import Policy
 

@@ -65,7 +65,7 @@ LAYERS = [
         "engine.generator",
         "readings",
     ],
-    ["candidates", "explain", "responses"],
+    ["explain", "responses"],
     ["accesslog", "fastpath", "markup", "metrics", "ops", "scripts", "sending"],
     ["dashboard", "playground", "views", "servers"],
     ["cli", "__init__", "__main__"],
@@ -79,7 +79,7 @@ IMPORTERS = {
     "diskcache": {"storage.database"},
     "flask": {"dashboard", "ops", "playground", "scripts", "sending", "views"},
     "jinja2": {"dashboard", "playground"},
-    "markupsafe": {"candidates", "markup", "playground", "scripts"},
+    "markupsafe": {"markup", "playground", "scripts"},
     "prometheus_client": {"metrics"},
     "waitress": {"servers"},
     "granian": {"servers"},
@@ -116,7 +116,7 @@ def name_of(path: Path) -> str:
 
 # What an older deploy/gunicorn.conf.py imports.
 OLD_NAMES = {PACKAGE / "renderers.py", PACKAGE / "servers" / "shares.py"}
-OLD = ("cli", "config", "render", "servers", "upkeep")
+OLD = ("cli", "config", "markup", "render", "servers", "upkeep")
 FOLDERS = [PACKAGE / name for name in OLD]
 FILES = {
     name_of(path): imports(path)

@@ -16,15 +16,15 @@ import pytest
 from conftest import Buffered, Counting
 from drawing import quarters
 from flask import Flask, render_template_string
-from imagefactory.config import from_mapping
 from markupsafe import Markup
 from PIL import Image
 
 from imagefactory import ImageFactory
-from imagefactory.candidates import SIZES
+from imagefactory.config import from_mapping
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter
 from imagefactory.markup import Pictures
+from imagefactory.markup.candidates import SIZES
 from imagefactory.storage.index import Index
 from imagefactory.urls.signing import Policy
 

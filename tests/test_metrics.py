@@ -14,12 +14,12 @@ import pytest
 from conftest import Counting, ask
 from drawing import quarters
 from flask import Flask
-from imagefactory.config import Config
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Client, Server, eventually, serving, write_config
 from test_fastpath import environ_of, send
 
 from imagefactory import create_app
+from imagefactory.config import Config
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.fastpath import FastPath

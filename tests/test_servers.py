@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 from drawing import quarters
-from imagefactory.config import from_mapping
 from PIL import Image
 from serving import Reply, Server, eventually, is_able_to_trace, left_in_tmp, serving, write_config
 
+from imagefactory.config import from_mapping
 from imagefactory.servers import SERVERS
 from imagefactory.servers.gunicorn import settings
 from imagefactory.servers.shares import with_share

@@ -17,15 +17,15 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
+from ..common.memo import Memo
+from ..engine.generator import Generator
+from ..errors import BadParameter, NotFound, RequestError
+from ..model.formats import ENCODINGS
+from ..model.job import Stamp
+from ..model.recipe import Recipe
+from ..model.variant import Source, placeholder_in
+from ..urls.parameters import address
 from .candidates import SIZES, Candidate, Candidates, Offer, Query, as_query, merged, plain
-from .common.memo import Memo
-from .engine.generator import Generator
-from .errors import BadParameter, NotFound, RequestError
-from .model.formats import ENCODINGS
-from .model.job import Stamp
-from .model.recipe import Recipe
-from .model.variant import Source, placeholder_in
-from .urls.parameters import address
 
 __all__ = ["Pictures"]
 

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from .config.values import parameter
-from .engine.generator import Generator
-from .errors import BadParameter, nearest
-from .model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
-from .model.geometry import snap
-from .model.recipe import Recipe
-from .model.variant import Source
-from .urls.parameters import NAMES, OURS, address, in_order, query_text
-from .urls.query import Request
-from .urls.signing import Policy
+from ..config.values import parameter
+from ..engine.generator import Generator
+from ..errors import BadParameter, nearest
+from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
+from ..model.geometry import snap
+from ..model.recipe import Recipe
+from ..model.variant import Source
+from ..urls.parameters import NAMES, OURS, address, in_order, query_text
+from ..urls.query import Request
+from ..urls.signing import Policy
 
 __all__ = ["SIZES", "Candidate", "Candidates", "Offer", "Query", "as_query", "merged", "plain"]
 
