@@ -33,8 +33,8 @@ from .errors import NotFound, RequestError, SourceChanged, StorageError, Unavail
 from .model.formats import ENCODINGS
 from .model.recipe import Recipe, parse
 from .model.variant import Key, Source
+from .monitoring.numbers import History, Reader, Reading, Sample
 from .ops import purge_and_tell
-from .readings import History, Reader, Reading, Sample
 from .storage.index import VariantRow
 from .storage.store import DiskStore
 from .upkeep.listing import ORDERS, Cached, find_pictures, list_pictures

@@ -43,12 +43,12 @@ from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
 from .markup import Pictures
-from .metrics import CONTENT_TYPE, exposition
 from .model.job import Renderer
+from .monitoring.numbers import Reader
+from .monitoring.prometheus import CONTENT_TYPE, exposition
 from .ops import blueprint as ops_blueprint
 from .ops import purge_picture
 from .playground import playground
-from .readings import Reader
 from .responses import (
     CHUNK,
     METHODS,

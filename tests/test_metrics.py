@@ -23,8 +23,8 @@ from imagefactory.config import Config
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.fastpath import FastPath
-from imagefactory.metrics import exposition
-from imagefactory.readings import History, Reader, Reading
+from imagefactory.monitoring.numbers import History, Reader, Reading
+from imagefactory.monitoring.prometheus import exposition
 from imagefactory.storage.store import DiskStore
 
 TOKEN = "a token of the admin"

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .engine.generator import Generator
-from .errors import StorageError
-from .storage.store import DiskStore
-from .upkeep.stats import answered
+from ..engine.generator import Generator
+from ..errors import StorageError
+from ..storage.store import DiskStore
+from ..upkeep.stats import answered
 
 __all__ = ["History", "Reader", "Reading", "Sample"]
 

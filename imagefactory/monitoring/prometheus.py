@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .engine.counters import BUCKETS_S
-from .errors import MissingExtra
-from .readings import Reading
-from .upkeep.stats import answered
-from .version import __version__
+from ..engine.counters import BUCKETS_S
+from ..errors import MissingExtra
+from ..upkeep.stats import answered
+from ..version import __version__
+from .numbers import Reading
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
