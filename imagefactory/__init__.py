@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .views import ImageFactory, create_app
+    from .web.extension import ImageFactory, create_app
 
 __all__ = ["ImageFactory", "__version__", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("ImageFactory", "create_app"):
-        from . import views
+        from .web import extension
 
-        return getattr(views, name)
+        return getattr(extension, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,9 +18,9 @@ from serving import eventually, serving, write_config
 
 from imagefactory import accesslog
 from imagefactory.accesslog import AccessLog, check_target
-from imagefactory.clients import Proxies
 from imagefactory.errors import ConfigError
 from imagefactory.upkeep.warm.access_logs import LogEntry, read_log
+from imagefactory.web.clients import Proxies
 
 KEYS = ["time", "client", "method", "path", "query", "status", "bytes", "seconds"]
 KEYS += ["cache", "encoding", "referer", "user_agent"]
@@ -347,7 +347,7 @@ PROGRAM = """
 import resource, sys
 from imagefactory import accesslog
 from imagefactory.accesslog import AccessLog
-from imagefactory.clients import Proxies
+from imagefactory.web.clients import Proxies
 accesslog._PAUSE_S = 1e6
 def app(environ, start_response):
     start_response("200 OK", [])

@@ -23,7 +23,6 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from imagefactory import ImageFactory, create_app
-from imagefactory.charts import area, line, rates
 from imagefactory.config import Config
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
@@ -31,6 +30,7 @@ from imagefactory.model.variant import Key
 from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.listing import Cached, find_pictures, list_pictures
 from imagefactory.urls.signing import Signer
+from imagefactory.web.pages.charts import area, line, rates
 
 TOKEN = "pässword of the admin"
 HOSTILE = '"><img src=x onerror=alert(1)>.jpg'

@@ -33,11 +33,12 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import create_environ
 
-from imagefactory import ImageFactory, create_app, fastpath
+from imagefactory import ImageFactory, create_app
 from imagefactory.common.memo import Memo
 from imagefactory.config import Config
-from imagefactory.fastpath import FastPath
 from imagefactory.storage.store import DiskStore
+from imagefactory.web import fastpath
+from imagefactory.web.fastpath import FastPath
 from imagefactory.workers.rendering import InThread
 
 DATE_S = 784_111_777
@@ -108,7 +109,7 @@ def send(app: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]],
 @pytest.fixture(autouse=True)
 def _one_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have a new nonce in each answer: two of them could not be compared."""
-    monkeypatch.setattr("imagefactory.playground.secrets.token_urlsafe", lambda count: "nonce")
+    monkeypatch.setattr("imagefactory.web.pages.playground.secrets.token_urlsafe", lambda count: "nonce")
 
 
 class Site:

@@ -22,8 +22,8 @@ from flask.testing import FlaskClient
 import imagefactory
 from imagefactory.engine import gate
 from imagefactory.engine.generator import Generator
-from imagefactory.fastpath import FastPath
 from imagefactory.storage import claims
+from imagefactory.web.fastpath import FastPath
 
 TARGET = "/picture/cats/tom.jpg?scalex=100"
 

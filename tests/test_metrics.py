@@ -22,10 +22,10 @@ from imagefactory import create_app
 from imagefactory.config import Config
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
-from imagefactory.fastpath import FastPath
 from imagefactory.monitoring.numbers import History, Reader, Reading
 from imagefactory.monitoring.prometheus import exposition
 from imagefactory.storage.store import DiskStore
+from imagefactory.web.fastpath import FastPath
 
 TOKEN = "a token of the admin"
 URL = "/picture/cats/tom.jpg?scalex=100"

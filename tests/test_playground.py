@@ -272,7 +272,9 @@ def test_the_page_is_sound_html(site: Callable[..., FlaskClient], sections: dict
 
 def test_the_script_makes_no_markup_of_text() -> None:
     """Names of files come from strangers: they become text and values, never HTML."""
-    script = (Path(imagefactory.__file__).parent / "templates" / "playground.js").read_text()
+    script = (
+        Path(imagefactory.__file__).parent / "web" / "pages" / "templates" / "playground.js"
+    ).read_text()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|new Function", script)
     assert "</script" not in script
     assert "<!--" not in script

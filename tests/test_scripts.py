@@ -16,7 +16,7 @@ import imagefactory
 from imagefactory import ImageFactory
 
 PACKAGE = Path(imagefactory.__file__).parent
-TEXT = (PACKAGE / "static" / "imagefactory.js").read_bytes()
+TEXT = (PACKAGE / "web" / "pages" / "static" / "imagefactory.js").read_bytes()
 DIGEST = hashlib.sha256(TEXT).hexdigest()
 ADDRESS = f"/-/imagefactory.{DIGEST[:12]}.js"
 HEADERS = {
@@ -114,9 +114,13 @@ def test_files_beside_the_code_are_installed() -> None:
     """Each is named in setup.cfg, else a wheel comes without it."""
     settings = configparser.ConfigParser()
     settings.read(PACKAGE.parent / "setup.cfg")
-    patterns = settings["options.package_data"]["imagefactory"].split(", ")
+    patterns = [
+        f"{package.replace('.', '/')}/{pattern}"
+        for package, names in settings["options.package_data"].items()
+        for pattern in names.split(", ")
+    ]
     others = [p for p in PACKAGE.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
     assert others
     for path in others:
-        name = path.relative_to(PACKAGE).as_posix()
+        name = path.relative_to(PACKAGE.parent).as_posix()
         assert any(fnmatch(name, pattern) for pattern in patterns), name

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..accesslog import AccessLog
-from ..clients import Proxies
 from ..config import Config, Server
-from ..views import create_app
+from ..web.clients import Proxies
+from ..web.extension import create_app
 from ..workers.rendering import cores
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from flask import Response, abort, request
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from .engine.generator import Generator
-from .errors import NotFound, RequestError, Undecodable
-from .model.formats import ENCODINGS, PICTURE_SUFFIXES
-from .model.recipe import COMPASS
-from .responses import error_reply, json_reply
-from .sending import textual
-from .urls.query import parse_request
+from ...engine.generator import Generator
+from ...errors import NotFound, RequestError, Undecodable
+from ...model.formats import ENCODINGS, PICTURE_SUFFIXES
+from ...model.recipe import COMPASS
+from ...urls.query import parse_request
+from ..flask_response import textual
+from ..responses import error_reply, json_reply
 
 __all__ = ["playground"]
 

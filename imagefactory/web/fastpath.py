@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import FileWrapper
 
-from .common.memo import Memo
-from .config import Config
-from .engine.generator import Answer, Generator
-from .model.formats import default_encoding
+from ..common.memo import Memo
+from ..config import Config
+from ..engine.generator import Answer, Generator
+from ..model.formats import default_encoding
+from ..storage.store import Body
+from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
+from ..urls.negotiation import negotiate
+from ..urls.query import Request
 from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply
-from .storage.store import Body
-from .urls.client_hints import NO_LEEWAY, Leeway, read_hints
-from .urls.negotiation import negotiate
-from .urls.query import Request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from urllib.parse import quote
 
-from .engine.generator import Generator
-from .errors import RequestError, TooLarge
-from .urls.client_hints import NO_LEEWAY, read_hints
-from .urls.parameters import NAMES, OURS, address, by_canonical_name, in_order
+from ..engine.generator import Generator
+from ..errors import RequestError, TooLarge
+from ..urls.client_hints import NO_LEEWAY, read_hints
+from ..urls.parameters import NAMES, OURS, address, by_canonical_name, in_order
 
 __all__ = ["NAME", "explain"]
 

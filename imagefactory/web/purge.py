@@ -14,10 +14,9 @@ from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from .admin import authorize
-from .common.units import parse_seconds
-from .engine.generator import Generator
-from .errors import (
+from ..common.units import parse_seconds
+from ..engine.generator import Generator
+from ..errors import (
     BadParameter,
     BodyTooLarge,
     MethodNotAllowed,
@@ -27,10 +26,11 @@ from .errors import (
     WrongType,
     nearest,
 )
+from ..upkeep.purge import notify
+from ..upkeep.purge.removing import Selection, purge
+from .auth import authorize
+from .flask_response import textual
 from .responses import Reply, error_reply, json_reply, options_reply
-from .sending import textual
-from .upkeep.purge import notify
-from .upkeep.purge.removing import Selection, purge
 
 __all__ = ["blueprint", "purge_and_tell", "purge_picture"]
 

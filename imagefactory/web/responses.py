@@ -16,15 +16,15 @@ from urllib.parse import quote
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date
 
+from ..config import Http
+from ..engine.counters import Tally
+from ..engine.generator import Answer
+from ..errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
+from ..storage.store import Body
+from ..urls.cache_tags import tag_header
+from ..urls.client_hints import NO_LEEWAY, Leeway
+from ..urls.query import Request
 from .conditions import Verdict, content_range, judge
-from .config import Http
-from .engine.counters import Tally
-from .engine.generator import Answer
-from .errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
-from .storage.store import Body
-from .urls.cache_tags import tag_header
-from .urls.client_hints import NO_LEEWAY, Leeway
-from .urls.query import Request
 
 __all__ = [
     "CHUNK",

@@ -31,24 +31,30 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter
 from werkzeug.wsgi import wrap_file
 
-from . import config as configs
-from .admin import is_authorized
+from .. import config as configs
+from ..config import Config
+from ..config.values import prefixes
+from ..engine.generator import Answer, Generator
+from ..errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
+from ..markup import Pictures
+from ..model.job import Renderer
+from ..monitoring.numbers import Reader
+from ..monitoring.prometheus import CONTENT_TYPE, exposition
+from ..storage.store import Body
+from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
+from ..urls.query import Request, leeway_of
+from ..workers.rendering import open_renderer
+from .auth import is_authorized
 from .clients import is_local
-from .config import Config
-from .config.values import prefixes
-from .dashboard import blueprint as dashboard_blueprint
-from .engine.generator import Answer, Generator
-from .errors import BadParameter, ConfigError, MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
-from .markup import Pictures
-from .model.job import Renderer
-from .monitoring.numbers import Reader
-from .monitoring.prometheus import CONTENT_TYPE, exposition
-from .ops import blueprint as ops_blueprint
-from .ops import purge_picture
-from .playground import playground
+from .flask_response import headed, textual
+from .pages.dashboard import blueprint as dashboard_blueprint
+from .pages.playground import playground
+from .pages.script import blueprint as script_blueprint
+from .purge import blueprint as ops_blueprint
+from .purge import purge_picture
 from .responses import (
     CHUNK,
     METHODS,
@@ -62,12 +68,6 @@ from .responses import (
     options_reply,
     picture_reply,
 )
-from .scripts import blueprint as script_blueprint
-from .sending import headed, textual
-from .storage.store import Body
-from .urls.client_hints import NO_LEEWAY, Leeway, read_hints
-from .urls.query import Request, leeway_of
-from .workers.rendering import open_renderer
 
 __all__ = ["ImageFactory", "create_app"]
 

@@ -13,9 +13,9 @@ from flask import Blueprint, Response, request, url_for
 from flask.blueprints import BlueprintSetupState
 from markupsafe import Markup
 
-from .errors import MethodNotAllowed
-from .responses import METHODS, Reply, error_reply, json_reply, options_reply
-from .sending import textual
+from ...errors import MethodNotAllowed
+from ..flask_response import textual
+from ..responses import METHODS, Reply, error_reply, json_reply, options_reply
 
 __all__ = ["blueprint", "imagefactory_script", "imagefactory_script_url"]
 

@@ -23,24 +23,24 @@ from jinja2 import Environment, PackageLoader
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
+from ...common.memo import Memo
+from ...common.units import ratio_text, size_text
+from ...engine.generator import Generator
+from ...engine.health import watch_log
+from ...errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
+from ...model.formats import ENCODINGS
+from ...model.recipe import Recipe, parse
+from ...model.variant import Key, Source
+from ...monitoring.numbers import History, Reader, Reading, Sample
+from ...storage.index import VariantRow
+from ...storage.store import DiskStore
+from ...upkeep.listing import ORDERS, Cached, find_pictures, list_pictures
+from ...upkeep.purge.removing import Selection
+from ...upkeep.stats import answered, saved
+from ...version import __version__
+from ..auth import is_authorized
+from ..purge import purge_and_tell
 from . import charts
-from .admin import is_authorized
-from .common.memo import Memo
-from .common.units import ratio_text, size_text
-from .engine.generator import Generator
-from .engine.health import watch_log
-from .errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
-from .model.formats import ENCODINGS
-from .model.recipe import Recipe, parse
-from .model.variant import Key, Source
-from .monitoring.numbers import History, Reader, Reading, Sample
-from .ops import purge_and_tell
-from .storage.index import VariantRow
-from .storage.store import DiskStore
-from .upkeep.listing import ORDERS, Cached, find_pictures, list_pictures
-from .upkeep.purge.removing import Selection
-from .upkeep.stats import answered, saved
-from .version import __version__
 
 __all__ = ["blueprint"]
 
