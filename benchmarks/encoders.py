@@ -31,7 +31,7 @@ import numpy
 from PIL import Image, ImageDraw
 from skimage.metrics import structural_similarity
 
-from imagefactory.render import encoders, png
+from imagefactory.render import encoders, png_writer
 
 _ROOT = Path(__file__).parent.parent
 _DOCS = _ROOT / "docs" / "encoders.md"
@@ -123,14 +123,14 @@ def own_png(filters: Sequence[int], deflate: Callable[[bytes], bytes]) -> Encode
     """Our PNG writer with one filter, or the best of several, and another deflate for the pixels."""
 
     def save(image: Image.Image) -> bytes:
-        kind = png._best_filter(image) if len(filters) > 1 else filters[0]
+        kind = png_writer._best_filter(image) if len(filters) > 1 else filters[0]
         buffer = io.BytesIO()
         buffer.write(b"\x89PNG\r\n\x1a\n")
         header = (image.width << 32 | image.height).to_bytes(8, "big")
-        colour = png._COLOUR_TYPES[image.mode]
-        png._put(buffer, b"IHDR", header + bytes((8, colour, 0, 0, 0)))
-        png._put(buffer, b"IDAT", deflate(b"".join(png._strips(image, kind))))
-        png._put(buffer, b"IEND", b"")
+        colour = png_writer._COLOUR_TYPES[image.mode]
+        png_writer._put(buffer, b"IHDR", header + bytes((8, colour, 0, 0, 0)))
+        png_writer._put(buffer, b"IDAT", deflate(b"".join(png_writer._strips(image, kind))))
+        png_writer._put(buffer, b"IEND", b"")
         return buffer.getvalue()
 
     return timed(save)

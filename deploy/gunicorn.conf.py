@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from imagefactory.config.schema import load
+from imagefactory.servers.common import take_turns, with_share
 from imagefactory.servers.gunicorn import hear
-from imagefactory.servers.shares import take_turns, with_share
 from imagefactory.workers.rendering import cores
 
 _config = load(None, os.environ)

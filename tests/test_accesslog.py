@@ -16,9 +16,9 @@ from urllib.parse import quote_from_bytes
 import pytest
 from serving import eventually, serving, write_config
 
-from imagefactory import accesslog
-from imagefactory.accesslog import AccessLog, check_target
 from imagefactory.errors import ConfigError
+from imagefactory.servers import access_log
+from imagefactory.servers.access_log import AccessLog, check_target
 from imagefactory.upkeep.warm.access_logs import LogEntry, read_log
 from imagefactory.web.clients import Proxies
 
@@ -38,7 +38,7 @@ Parts = Iterable[tuple[str, Any]]
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """No line is written before the test says so."""
-    monkeypatch.setattr(accesslog, "_PAUSE_S", 1e6)
+    monkeypatch.setattr(access_log, "_PAUSE_S", 1e6)
 
 
 def app_of(status: str = "200 OK", headers: Parts = HITS, body: Any = (b"x",)) -> Callable[..., Any]:
@@ -256,7 +256,7 @@ def test_a_request_that_no_server_makes_harms_nobody(
 
 
 def test_the_thread_writes_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesslog, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(access_log, "_PAUSE_S", 0.01)
     file = tmp_path / "access.log"
     log = AccessLog(app_of(), str(file), Proxies())
     ask(log)
@@ -284,7 +284,7 @@ def test_a_fork_writes_its_own_lines_only(tmp_path: Path) -> None:
 
 
 def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accesslog, "_WAITING", 3)
+    monkeypatch.setattr(access_log, "_WAITING", 3)
     file = tmp_path / "access.log"
     log = AccessLog(app_of(), str(file), Proxies())
     for number in range(10):
@@ -345,10 +345,10 @@ def test_a_log_that_can_t_be_opened_harms_nobody(tmp_path: Path, how: str) -> No
 
 PROGRAM = """
 import resource, sys
-from imagefactory import accesslog
-from imagefactory.accesslog import AccessLog
+from imagefactory.servers import access_log
+from imagefactory.servers.access_log import AccessLog
 from imagefactory.web.clients import Proxies
-accesslog._PAUSE_S = 1e6
+access_log._PAUSE_S = 1e6
 def app(environ, start_response):
     start_response("200 OK", [])
     return []
@@ -479,7 +479,7 @@ def test_a_target_that_can_be_written_is_made(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_output_is_told() -> None:
-    code = "accesslog.check_target('-')"
+    code = "access_log.check_target('-')"
     process = subprocess.run(
         ["/bin/sh", "-c", 'exec "$0" "$@" >&-', sys.executable, "-c", PROGRAM + code, "-"],
         stderr=subprocess.PIPE,

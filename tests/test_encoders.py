@@ -17,7 +17,7 @@ import pytest
 from drawing import encoded, job, photos, quarters, rendered, save, scene
 from PIL import Image
 
-from imagefactory.render import encoders, png
+from imagefactory.render import encoders, png_writer
 from imagefactory.render import pipeline as render
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -37,7 +37,7 @@ def deflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "libdeflate":
         pytest.importorskip("deflate")
     else:
-        monkeypatch.setattr(png, "_libdeflate", lambda: None)
+        monkeypatch.setattr(png_writer, "_libdeflate", lambda: None)
     return str(request.param)
 
 
@@ -49,7 +49,7 @@ def noise(mode: str, size: tuple[int, int]) -> Image.Image:
 
 def written(image: Image.Image, exif: bytes = b"") -> bytes:
     buffer = io.BytesIO()
-    png.save(image, buffer, exif)
+    png_writer.save(image, buffer, exif)
     return buffer.getvalue()
 
 
@@ -97,7 +97,7 @@ def unfiltered(data: bytes, image: Image.Image) -> bytes:
 def test_each_filter_gives_the_pixels_back(
     monkeypatch: pytest.MonkeyPatch, deflate: str, mode: str, size: tuple[int, int], kind: int
 ) -> None:
-    monkeypatch.setattr(png, "_best_filter", lambda image: kind)
+    monkeypatch.setattr(png_writer, "_best_filter", lambda image: kind)
     for image in (noise(mode, size), scene(*size).convert(mode)):
         data = written(image)
         assert inflated(data)[0] == kind
@@ -108,26 +108,26 @@ def test_each_filter_gives_the_pixels_back(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_picture_of_many_strips_is_whole(monkeypatch: pytest.MonkeyPatch, deflate: str, mode: str) -> None:
-    monkeypatch.setattr(png, "_STRIP_BYTES", 1000)
+    monkeypatch.setattr(png_writer, "_STRIP_BYTES", 1000)
     for size in ((100, 77), (2000, 3), (1, 5000)):
         image = noise(mode, size)
         assert Image.open(io.BytesIO(written(image))).tobytes() == image.tobytes()
 
 
 def test_a_picture_too_large_for_one_go_is_written_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png, "_STRIP_BYTES", 1000)
+    monkeypatch.setattr(png_writer, "_STRIP_BYTES", 1000)
     image = noise("RGB", (300, 200))
     size = (1 + 3 * 300) * 200
     whole, parts = [], []
     for limit, found in ((size, whole), (size - 1, parts)):
-        monkeypatch.setattr(png, "_MAX_BYTES_AT_ONCE", limit)
+        monkeypatch.setattr(png_writer, "_MAX_BYTES_AT_ONCE", limit)
         data = written(image)
         assert Image.open(io.BytesIO(data)).tobytes() == image.tobytes()
         found += [len(body) for name, body in chunks(data) if name == b"IDAT"]
     assert len(parts) > 2
     assert max(parts) < size / 2
     assert 0 not in parts
-    if png._libdeflate():
+    if png_writer._libdeflate():
         assert len(whole) == 1
 
 
@@ -177,7 +177,7 @@ def test_the_filter_is_near_to_the_best(monkeypatch: pytest.MonkeyPatch, deflate
     image = PICTURES[name]()
     ours = len(written(image))
     for kind in KINDS.values():
-        monkeypatch.setattr(png, "_best_filter", lambda image, kind=kind: kind)
+        monkeypatch.setattr(png_writer, "_best_filter", lambda image, kind=kind: kind)
         assert ours <= len(written(image)) * 1.15 + 500
 
 
@@ -190,8 +190,8 @@ def test_pictures_take_no_more_bytes_than_pillows(deflate: str) -> None:
 
 
 def test_what_has_few_colours_is_not_filtered_and_what_is_soft_is(deflate: str) -> None:
-    assert png._best_filter(few_colours()) == KINDS["none"]
-    assert png._best_filter(scene(320, 240)) != KINDS["none"]
+    assert png_writer._best_filter(few_colours()) == KINDS["none"]
+    assert png_writer._best_filter(scene(320, 240)) != KINDS["none"]
 
 
 def test_a_variant_is_what_the_writer_makes(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_variant_is_what_the_writer_makes(tmp_path: Path) -> None:
 
 def test_without_its_extra_the_writer_takes_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deflate", None)
-    assert png._libdeflate.__wrapped__() is None
+    assert png_writer._libdeflate.__wrapped__() is None
 
 
 def test_others_run_while_a_png_is_compressed(deflate: str) -> None:

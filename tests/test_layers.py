@@ -67,7 +67,6 @@ LAYERS = [
     ],
     ["web.explain", "web.responses"],
     [
-        "accesslog",
         "web.fastpath",
         "markup",
         "monitoring.prometheus",

@@ -22,10 +22,10 @@ from PIL import Image
 from imagefactory.errors import ImageFactoryError
 from imagefactory.model.job import Job, Stamp
 from imagefactory.model.recipe import Recipe
-from imagefactory.render import decoders, png, render
+from imagefactory.render import decoders, png_writer, render
 
 Alone = Callable[[], None]
-needs_libdeflate = pytest.mark.skipif(png._libinflate() is None, reason='needs the extra "fast"')
+needs_libdeflate = pytest.mark.skipif(png_writer._libinflate() is None, reason='needs the extra "fast"')
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def without_libdeflate() -> Iterator[Alone]:
 
         def block() -> None:
             patch.setitem(sys.modules, "deflate", None)
-            png._libinflate.cache_clear()
+            png_writer._libinflate.cache_clear()
 
         yield block
-    png._libinflate.cache_clear()
+    png_writer._libinflate.cache_clear()
 
 
 def loaded(source: Path) -> object:
@@ -337,11 +337,11 @@ import re, resource, sys
 from pathlib import Path
 from imagefactory.model.job import Job, Stamp
 from imagefactory.model.recipe import Recipe
-from imagefactory.render import decoders, png
+from imagefactory.render import decoders, png_writer
 
 source = Path(sys.argv[1])
 work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, 10**8, 8192)
-assert png._libinflate()
+assert png_writer._libinflate()
 with decoders.Source(source) as file:
     picture = decoders.open_within_budget(work, file)
     used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -378,7 +378,7 @@ def test_others_run_while_a_png_is_inflated(tmp_path: Path) -> None:
     try:
         with decoders.Source(source) as file:
             before, began = ticks[0], time.perf_counter()
-            found = png.inflated(file, file.head.index(b"IDAT") - 4, len(rows))
+            found = png_writer.inflated(file, file.head.index(b"IDAT") - 4, len(rows))
             ticked, took = ticks[0] - before, time.perf_counter() - began
         assert found == rows
         assert ticked > took / 0.05

@@ -248,11 +248,11 @@ def test_every_mode_goes_into_every_encoding(
 
 
 def test_greater_integers_are_scaled_to_the_greatest() -> None:
-    from imagefactory.render import srgb
+    from imagefactory.render import colours
 
     image = Image.new("I", (2, 1), 2**30)
     image.putpixel((1, 0), 2**29)
-    assert list(srgb.plain(image).tobytes()) == [255, 128]
+    assert list(colours.plain(image).tobytes()) == [255, 128]
 
 
 def test_sixteen_bits_of_a_png_are_not_white(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from serving import Reply, Server, eventually, is_able_to_trace, left_in_tmp, se
 
 from imagefactory.config import from_mapping
 from imagefactory.servers import SERVERS
+from imagefactory.servers.common import with_share
 from imagefactory.servers.gunicorn import settings
-from imagefactory.servers.shares import with_share
 from imagefactory.workers.rendering import cores
 
 ROOT = Path(__file__).parent.parent

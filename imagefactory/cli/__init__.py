@@ -15,12 +15,12 @@ from ..errors import ConfigError
 from ..servers import SERVERS, log_to_stderr
 from ..servers import serve as start_server
 from ..version import __version__
-from .checks import rebuild, verify
 from .common import Commands, Failure, as_json, load, print_json
 from .evict import evict
 from .purge import purge
 from .stats import stats
 from .url import url
+from .verify import rebuild, verify
 from .warm import warm
 
 __all__ = ["main"]

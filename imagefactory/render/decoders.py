@@ -22,9 +22,9 @@ from PIL.IcoImagePlugin import IcoFile
 from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
 from ..model.formats import SOURCE_FORMATS
 from ..model.job import Job, Stamp
-from . import png
+from . import png_writer
+from .colours import GREY
 from .containers import gif_frames
-from .srgb import GREY
 
 __all__ = [
     "Source",
@@ -318,7 +318,7 @@ def _inflated(picture: Image.Image, file: Source) -> bytes | bytearray | None:
     if bits is None:
         return None
     size = (1 + (picture.width * bits + 7) // 8) * picture.height
-    rows = png.inflated(file, tile.offset - len("sizeIDAT"), size)
+    rows = png_writer.inflated(file, tile.offset - len("sizeIDAT"), size)
     file.reads = 0
     return rows
 
@@ -335,7 +335,7 @@ def _load_inflated(picture: Any, rows: bytes | bytearray) -> None:
         size = max(1, _STRIP_BYTES // stride) * stride
         strips = (view[at : at + size] for at in range(1, len(view), size))
     else:
-        strips = png.stored(view)
+        strips = png_writer.stored(view)
     # Pillow asks for a part when it is done with the last. In one piece, which does not fit into the cache of
     # a processor, they take longer than all does by Pillow alone.
     picture.load_read = lambda _: next(strips, b"")

@@ -18,8 +18,8 @@ from typing import IO, Any
 from PIL import Image, ImageChops
 
 from ..errors import Undecodable
-from . import jxl, png
-from .srgb import without_idle_alpha
+from . import jxl, png_writer
+from .colours import without_idle_alpha
 
 __all__ = ["Settings", "exif_of", "moving", "ready", "still", "write"]
 
@@ -101,7 +101,7 @@ def still(image: Image.Image, settings: Settings) -> Save:
         return lambda file: jxl.save(image, file, quality, effort, exif)
     options = _options(settings)
     if settings.encoding == "png":
-        return partial(png.save, image, exif=options.get("exif", b""))
+        return partial(png_writer.save, image, exif=options.get("exif", b""))
     if settings.encoding == "gif":
         image = _indexed(image)
         if "transparency" in image.info:

@@ -25,7 +25,7 @@ from ..model.formats import ENCODINGS, SOURCE_FORMATS, Header
 from ..model.geometry import cover_box, inner_size, place, settle
 from ..model.job import Job, Rendered
 from ..model.recipe import Recipe
-from . import containers, decoders, encoders, jxl, srgb
+from . import colours, containers, decoders, encoders, jxl
 from .memory import Finished, Memory, Still, bare
 from .placeholder import placeholder
 from .resizing import premultiplied, resized
@@ -462,18 +462,18 @@ def _first(plan: _Plan, still: Still, memory: Memory, *, may_move: bool) -> tupl
         region = cut = (cut[0] + found[0], cut[1] + found[1], cut[0] + found[2], cut[1] + found[3])
         recipe = settle(recipe, *turn.size(_sides(region)), plan.max_side)
     view = _aim(image, turn, recipe, region, still.scale)
-    look = _Look(view, recipe, srgb.profile_of(still.image), cut)
+    look = _Look(view, recipe, colours.profile_of(still.image), cut)
     if is_whole:
         memory.keep_whole(still.scale, image)
     image = resized(image, view.size, view.box)
     if not may_move:  # frames of one animation stay alike
-        image = srgb.without_idle_alpha(image)
+        image = colours.without_idle_alpha(image)
     return Finished(_develop(image, look), still.exif), look
 
 
 def _cut_out(picture: Image.Image, cut: tuple[int, int, int, int]) -> Image.Image:
     """The region, in plain pixels. Cut before resizing: the filter would look over the edge."""
-    return srgb.plain(picture if cut == (0, 0, *picture.size) else picture.crop(cut))
+    return colours.plain(picture if cut == (0, 0, *picture.size) else picture.crop(cut))
 
 
 def _develop(image: Image.Image, look: _Look) -> Image.Image:
@@ -481,7 +481,7 @@ def _develop(image: Image.Image, look: _Look) -> Image.Image:
     recipe, view = look.recipe, look.view
     image = view.turn.apply(image)
     # On the reduced picture: 12 million pixels take 0.4 s to convert, 0.3 million 5 ms.
-    image = srgb.to_srgb(image, look.profile)
+    image = colours.to_srgb(image, look.profile)
     if recipe.fit == "pad":
         image = _padded(image, (recipe.width, recipe.height), view.spot, _colour(recipe.background))
     if recipe.blur:
@@ -489,7 +489,7 @@ def _develop(image: Image.Image, look: _Look) -> Image.Image:
     if recipe.sharpen:
         image = _sharpened(image, recipe.sharpen)
     if recipe.grayscale:
-        image = image.convert("LA" if srgb.has_alpha(image) else "L")
+        image = image.convert("LA" if colours.has_alpha(image) else "L")
     return bare(image)
 
 
@@ -503,7 +503,7 @@ def _padded(image: Image.Image, size: _Size, spot: _Size, background: bytes) -> 
     is_grey = image.mode in ("L", "LA") and red == green == blue
     colour = (red,) if is_grey else (red, green, blue)
     mode = "L" if is_grey else "RGB"
-    if alpha < 255 or srgb.has_alpha(image):
+    if alpha < 255 or colours.has_alpha(image):
         mode, colour = mode + "A", (*colour, alpha)
     canvas = Image.new(mode, size, colour)
     canvas.paste(image if image.mode == mode else image.convert(mode), spot)
@@ -516,9 +516,9 @@ def _blurred(image: Image.Image, sigma: float) -> Image.Image:
 
 
 def _sharpened(image: Image.Image, sigma: float) -> Image.Image:
-    colour = image.convert(image.mode.removesuffix("A")) if srgb.has_alpha(image) else image
+    colour = image.convert(image.mode.removesuffix("A")) if colours.has_alpha(image) else image
     colour = colour.filter(ImageFilter.UnsharpMask(radius=sigma, percent=100, threshold=0))
-    if srgb.has_alpha(image):
+    if colours.has_alpha(image):
         colour.putalpha(image.getchannel("A"))
     return colour
 
@@ -533,7 +533,7 @@ def _laid(image: Image.Image, background: str, encoding: str) -> Image.Image:
 
 def _flat(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """*image* laid on a colour, without alpha. Grey on grey stays grey."""
-    if not srgb.has_alpha(image):
+    if not colours.has_alpha(image):
         return image
     is_grey = image.mode == "LA" and len(set(background)) == 1
     mode = "L" if is_grey else "RGB"
@@ -553,7 +553,7 @@ def _frames(
     watch: _Watch,
 ) -> Iterator[Image.Image]:
     """The finished frames, each made when the encoder asks for it; *durations_ms* grows with them."""
-    mode = "RGBA" if srgb.has_alpha(first) or picture.has_transparency_data else "RGB"
+    mode = "RGBA" if colours.has_alpha(first) or picture.has_transparency_data else "RGB"
     start = _start(picture)
     for number in range(start, start + count):
         if number > start:
@@ -575,7 +575,7 @@ def _changes_no_pixel(job: Job, picture: Image.Image, stored: _Size) -> bool:
     """Whether the recipe asks for the pixels that the source has."""
     nothing = Recipe(width=stored[0], height=stored[1], fit="stretch")
     recipe = replace(job.recipe, quality=None, salt="", background="")
-    return recipe == nothing and decoders.orientation_of(picture) == 1 and srgb.is_srgb(picture)
+    return recipe == nothing and decoders.orientation_of(picture) == 1 and colours.is_srgb(picture)
 
 
 def _transcoded(job: Job, file: decoders.Source, picture: Image.Image) -> bytes | None:

@@ -12,7 +12,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from . import srgb
+from . import colours
 from .resizing import premultiplied
 
 __all__ = ["LONGEST", "placeholder"]
@@ -49,11 +49,11 @@ def _tiny(picture: Image.Image, side: int) -> Image.Image:
     scale = max(1.0, max(picture.size) / side)
     width, height = max(1, round(picture.width / scale)), max(1, round(picture.height / scale))
     picked = min(picture.width, width * _PICKED), min(picture.height, height * _PICKED)
-    image = srgb.plain(picture.resize(picked, Image.Resampling.NEAREST))
+    image = colours.plain(picture.resize(picked, Image.Resampling.NEAREST))
     # Of so few pixels: a fifth of the time of ``resized``, which is made for many.
     means = premultiplied(image).resize((width, height), Image.Resampling.BOX)
     image = means if means.mode == image.mode else means.convert(image.mode)
-    return srgb.without_idle_alpha(srgb.to_srgb(image, srgb.profile_of(picture)))
+    return colours.without_idle_alpha(colours.to_srgb(image, colours.profile_of(picture)))
 
 
 def _uri(image: Image.Image) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from ..accesslog import check_target
 from ..config import Config
 from ..errors import ConfigError
 from ..workers.rendering import cores
-from .shares import log_to_stderr, with_share
+from .access_log import check_target
+from .common import log_to_stderr, with_share
 
 __all__ = ["SERVERS", "log_to_stderr", "serve"]
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..config import Config, as_toml, from_mapping
 from ..errors import ConfigError
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url
+from .common import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url
 
 __all__ = ["serve"]
 

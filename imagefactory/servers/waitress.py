@@ -14,7 +14,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 
 from ..config import Config
-from .shares import CONNECTIONS, DRAIN_S, IDLE_S, make_app, url
+from .common import CONNECTIONS, DRAIN_S, IDLE_S, make_app, url
 
 __all__ = ["serve"]
 
