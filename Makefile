@@ -22,7 +22,7 @@ check: .venv/check
 N ?= 300
 SEED ?= 0
 torture: .venv/test
-	$(BIN)/python tests/torture.py --kills $(N) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python -m support.torture --kills $(N) --seed $(SEED)
 
 # Side by side with what is installed of other servers, see docs/benchmarks.md: make bench ONLY=hits,cold PHOTOS=folder
 export PHOTOS BENCH_THUMBOR BENCH_IPX

@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawing import quarters
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
-from werkzeug.test import TestResponse
+from support.asking import Buffered, Counting, problems
+from support.drawing import quarters
 
 from imagefactory import create_app
 from imagefactory.config import Config, from_mapping
-from imagefactory.engine.generator import Answer, Generator
-from imagefactory.model.formats import Header
-from imagefactory.model.job import Job, Rendered
+from imagefactory.engine.generator import Generator
 from imagefactory.storage.store import DiskStore
-from imagefactory.urls.query import parse_request
-from imagefactory.workers.rendering import InThread
 
 # No property of ours is one of time: a busy machine makes none of them false.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,38 +27,6 @@ settings.load_profile("calm")
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class Buffered(FlaskClient):
-    """Reads and closes each answer, as a server does: a file that stays open is a warning, so an error."""
-
-    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        return super().open(*args, **{"buffered": True, **kwargs})
-
-
-class Counting(InThread):
-    """The real renderer, which counts what it does and can be told to do something on the way."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.probes = 0
-        self.before: Callable[[Job], object] = lambda job: None
-        self.after: Callable[[Job], object] = lambda job: None
-
-    @property
-    def renders(self) -> int:
-        return len(self.jobs)
-
-    def probe(self, source: Path) -> Header | None:
-        self.probes += 1
-        return super().probe(source)
-
-    def render(self, job: Job) -> Rendered:
-        self.jobs.append(job)
-        self.before(job)
-        rendered = super().render(job)
-        self.after(job)
-        return rendered
 
 
 @pytest.fixture(autouse=True)
@@ -129,48 +93,6 @@ def site(configure: Callable[..., Config], renderer: Counting) -> Callable[..., 
         return app.test_client()
 
     return make
-
-
-def ask(generator: Generator, path: str = "cats/tom.jpg", accept: str = "", **parameters: object) -> Answer:
-    """The generator's answer to ``path?parameters``, opened."""
-    request = parse_request(
-        [(name, str(value)) for name, value in parameters.items()], salt=generator.rules.salt
-    )
-    answer = generator.answer(path, request, accept)
-    if generator.open(answer) is None:
-        answer = generator.answer(path, request, accept, must_open=True)
-    return answer
-
-
-def body_of(generator: Generator, answer: Answer) -> bytes:
-    """The bytes of an answer."""
-    body = generator.open(answer)
-    assert body is not None
-    if body.data is not None:
-        return body.data
-    if body.file is not None:
-        with body.file:
-            return body.file.read()
-    return (body.root / body.name).read_bytes()
-
-
-def problems(store: DiskStore) -> list[str]:
-    """What a look at the whole cache finds wrong: rows without a sound object, objects without a row, files
-    left in tmp, a wrong byte count."""
-    found = []
-    expected = set()
-    total = 0
-    for variant in store.index.variants():
-        total += variant.bytes
-        expected.add(store.objects.root / store.objects.name(variant.key, variant.body))
-        store.objects._seen.clear()
-        if not store.objects.is_sound(variant):
-            found.append(f"no sound object for {variant.key.text()}")
-    found += [f"no row for {path}" for path in store.objects.walk() if path not in expected]
-    found += [f"left behind: {path}" for path in store.objects.tmp.iterdir() if path.is_file()]
-    if total != store.index.total_bytes():
-        found.append(f"{store.index.total_bytes()} bytes counted, {total} bytes there")
-    return found
 
 
 @pytest.fixture

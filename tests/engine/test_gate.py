@@ -1,0 +1,241 @@
+"""The queue before the renders, and what is remembered of those that failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.asking import Counting, ask
+from support.serving import eventually
+
+from imagefactory.engine import gate
+from imagefactory.engine.gate import Gate, Recent
+from imagefactory.engine.generator import Generator
+from imagefactory.errors import Busy, TimedOut, Undecodable
+from imagefactory.model.formats import Header
+from imagefactory.model.job import Job
+
+Generate = Callable[..., Generator]
+
+
+class Line:
+    """Visitors of a gate with one slot, which is held until ``begin``; *order* is that of their renders."""
+
+    def __init__(self) -> None:
+        self.gate = Gate(1, 100, 1000)
+        self.order: list[str] = []
+        self.threads: list[threading.Thread] = []
+        self._go = threading.Event()
+        self.add("a0")
+
+    def add(self, name: str) -> None:
+        """One more, of the group that the name's first letter says, behind those that wait already."""
+
+        def visit() -> None:
+            with self.gate.render(10, name[0]):
+                self.order.append(name)
+                self._go.wait()
+
+        waiting = len(self.gate._waiting)
+        self.threads.append(threading.Thread(target=visit))
+        self.threads[-1].start()
+        assert eventually(lambda: self.order and len(self.gate._waiting) == waiting + (len(self.threads) > 1))
+
+    def begin(self) -> str:
+        """Let them in; the order in which they came."""
+        self._go.set()
+        for thread in self.threads:
+            thread.join()
+        assert self.gate._free == 1
+        assert self.gate._waiting == []
+        return " ".join(self.order)
+
+
+def test_one_source_goes_on_and_then_who_came_first() -> None:
+    line = Line()
+    for name in ("b1", "a1", "c1", "a2", "b2", "a3"):
+        line.add(name)
+    assert line.begin() == "a0 a1 a2 a3 b1 b2 c1"
+
+
+def test_who_has_waited_long_goes_before_more_of_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_BATCH_S", 0.0)
+    line = Line()
+    for name in ("b1", "a1", "c1", "a2"):
+        line.add(name)
+    assert line.begin() == "a0 b1 a1 c1 a2"
+
+
+def test_who_gives_up_leaves_the_line_and_no_slot_is_lost() -> None:
+    gate = Gate(1, 10, 10)
+    with gate.render(1):
+        with pytest.raises(TimedOut), gate.render(0.02):
+            pytest.fail("there is no slot")
+        assert gate._waiting == []
+    with gate.render(0):
+        pass
+
+
+def test_a_full_queue_is_told_at_once() -> None:
+    gate, go = Gate(1, 1, 10), threading.Event()
+
+    def wait() -> None:
+        with gate.render(10):
+            go.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(wait)
+        assert eventually(lambda: gate._free == 0)
+        pool.submit(wait)
+        assert eventually(lambda: len(gate._waiting) == 1)
+        began = time.monotonic()
+        with pytest.raises(Busy), gate.render(10):
+            pytest.fail("the queue is full")
+        assert time.monotonic() - began < 5  # in the queue it would be 10
+        go.set()
+    assert gate._free == 1
+
+
+def test_slots_are_neither_lost_nor_made_by_a_crowd_that_gives_up() -> None:
+    gate, inside, most = Gate(3, 100, 1000), 0, 0
+    lock = threading.Lock()
+
+    def visit(number: int) -> None:
+        nonlocal inside, most
+        try:
+            with gate.render(0.001 * (number % 7), f"{number % 3}"):
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.001)
+                with lock:
+                    inside -= 1
+        except TimedOut:
+            pass
+
+    with ThreadPoolExecutor(24) as pool:
+        list(pool.map(visit, range(1500)))
+    assert most == 3
+    assert (gate._free, gate._waiting) == (3, [])
+
+
+def test_values_are_forgotten_each_in_its_time() -> None:
+    recent: Recent[str] = Recent(0.05)
+    recent.put("short", "value")
+    recent.put("long", "value", 60)
+    assert (recent.get("short"), recent.get("long")) == ("value", "value")
+    time.sleep(0.06)
+    assert (recent.get("short"), recent.get("long")) == (None, "value")
+
+
+# --- what a failure means for the next request ------------------------------------------------------------
+
+
+def fail_with(
+    renderer: Counting, error: Undecodable | TimedOut, *, is_of_recipe: bool, lasts_s: float = 50
+) -> None:
+    error.is_of_recipe = is_of_recipe
+    error.lasts_s = lasts_s
+
+    def refuse(job: Job) -> None:
+        raise error.again()
+
+    renderer.before = refuse
+
+
+@pytest.mark.parametrize("error", [Undecodable("it crashed"), TimedOut("too long")])
+def test_a_source_that_fails_is_not_tried_again_in_another_size(
+    generate: Generate, renderer: Counting, error: Undecodable | TimedOut
+) -> None:
+    generator = generate()
+    fail_with(renderer, error, is_of_recipe=False)
+    for width in (50, 50, 60):
+        with pytest.raises(type(error)):
+            ask(generator, scalex=width)
+    assert renderer.renders == 1
+
+
+@pytest.mark.parametrize("error", [Undecodable("too much processor time"), TimedOut("too long")])
+def test_a_recipe_that_fails_leaves_the_other_sizes_of_its_source_alone(
+    generate: Generate, renderer: Counting, error: Undecodable | TimedOut
+) -> None:
+    """Else anybody could have a picture refused to all, by asking for it in a size that takes too long."""
+    generator = generate()
+    fail_with(renderer, error, is_of_recipe=True)
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            ask(generator, scalex=50)
+    assert renderer.renders == 1
+    renderer.before = lambda job: None
+    assert ask(generator, scalex=60).result == "miss"
+    with pytest.raises(type(error)):
+        ask(generator, scalex=50)
+
+
+def test_a_costly_failure_is_remembered_for_longer(
+    generate: Generate, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = generate()
+    fail_with(renderer, Undecodable("it crashed"), is_of_recipe=False, lasts_s=300)
+    with pytest.raises(Undecodable):
+        ask(generator, scalex=50)
+    later = time.monotonic() + 100
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    with pytest.raises(Undecodable):
+        ask(generator, scalex=60)
+    assert renderer.renders == 1
+
+
+def test_a_source_whose_header_takes_too_long_is_not_tried_again(
+    generate: Generate, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = []
+
+    def probe(path: Path) -> Header | None:
+        probes.append(path)
+        error = TimedOut("too long")
+        error.lasts_s = 100
+        raise error
+
+    monkeypatch.setattr(renderer, "probe", probe)
+    generator = generate()
+    for width in (50, 60):
+        with pytest.raises(TimedOut):
+            ask(generator, scalex=width)
+    assert len(probes) == 1
+
+
+def test_those_who_wait_for_a_header_do_not_take_all_threads(
+    generate: Generate, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    slow = renderer.probe
+    monkeypatch.setattr(renderer, "probe", lambda path: (go.wait(10), slow(path))[1])
+    generator = generate(server={"threads": 12})  # of which 8 are for hits
+    with ThreadPoolExecutor(20) as pool:
+        waiting = [pool.submit(ask, generator, scalex=50) for _ in range(20)]
+        assert eventually(lambda: sum(each.done() for each in waiting) == 16)
+        assert all(isinstance(each.exception(), Busy) for each in waiting if each.done())
+        go.set()
+    assert sum(each.exception() is None for each in waiting) == 4
+
+
+def test_that_one_had_to_wait_is_not_remembered(generate: Generate, renderer: Counting) -> None:
+    generator, go = generate(render={"processes": 1, "timeout_s": 1}), threading.Event()
+    renderer.before = lambda job: go.wait(10) if job.recipe.width == 40 else None
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, generator, scalex=40)
+        assert eventually(lambda: renderer.renders)
+        with pytest.raises(TimedOut):
+            ask(generator, scalex=50)
+        go.set()
+        assert first.result().result == "miss"
+    assert ask(generator, scalex=50).result == "miss"
+
+
+def test_the_phases_of_a_miss_are_told_in_their_order(generate: Generate) -> None:
+    assert list(ask(generate(), scalex=50).seconds) == ["wait", "decode", "resize", "encode", "store"]

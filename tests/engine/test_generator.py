@@ -1,0 +1,457 @@
+"""The rules of the cache: what costs a render, what never may, and what happens when things change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.asking import Counting, ask, body_of
+from support.drawing import quarters
+
+from imagefactory.engine.generator import Generator
+from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable
+from imagefactory.storage.store import DiskStore
+
+Generate = Callable[..., Generator]
+MODES = ["disk", "memory"]
+
+
+@pytest.fixture(params=MODES)
+def generator(request: pytest.FixtureRequest, generate: Generate) -> Generator:
+    """One suite for both stores."""
+    return generate(cache={"mode": request.param})
+
+
+def test_the_second_request_is_a_hit_with_the_same_bytes(generator: Generator, renderer: Counting) -> None:
+    first, second = ask(generator, scalex=100), ask(generator, w=100)
+    assert (first.result, second.result) == ("miss", "hit")
+    assert body_of(generator, first) == body_of(generator, second)
+    assert renderer.renders == 1
+
+
+def test_the_etag_is_the_digest_of_the_body(generator: Generator) -> None:
+    for parameters in ({"scalex": 100}, {"encoding": "webp"}, {"size": "50x50", "fit": "cover"}, {}):
+        answer = ask(generator, **parameters)
+        body = body_of(generator, answer)
+        assert answer.etag == f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        assert answer.bytes == len(body)
+
+
+def test_the_pixels_are_those_of_the_source(generator: Generator) -> None:
+    answer = ask(generator, scalex=100, encoding="png")
+    with Image.open(BytesIO(body_of(generator, answer))) as image:
+        assert image.size == (100, 75)
+        red, white = image.convert("RGB").getpixel((10, 10)), image.convert("RGB").getpixel((90, 70))
+    assert max(abs(a - b) for a, b in zip(red, (220, 30, 30), strict=True)) < 8
+    assert max(abs(a - b) for a, b in zip(white, (250, 250, 250), strict=True)) < 8
+
+
+# --- what costs no render ------------------------------------------------------------------------------
+
+
+def test_touch_chmod_copy_and_rename_cost_no_render(
+    generator: Generator, renderer: Counting, pictures: Path
+) -> None:
+    tom = pictures / "cats/tom.jpg"
+    first = ask(generator, scalex=100)
+    os.utime(tom, (1, 1))
+    assert ask(generator, scalex=100).result == "hit"
+    tom.chmod(0o600)
+    assert ask(generator, scalex=100).result == "hit"
+    shutil.copy2(tom, pictures / "copy.jpg")
+    assert ask(generator, "copy.jpg", scalex=100).etag == first.etag
+    tom.rename(pictures / "cats/thomas.jpg")
+    assert ask(generator, "cats/thomas.jpg", scalex=100).result == "hit"
+    assert renderer.renders == 1
+    assert renderer.probes <= 3  # a new path is probed, a touched one is not
+
+
+def test_a_restart_costs_no_render(generate: Generate, renderer: Counting) -> None:
+    ask(generate(), scalex=100)
+    assert ask(generate(), scalex=100).result == "hit"
+    assert renderer.renders == 1
+
+
+def test_a_duplicate_answers_with_its_own_name(generator: Generator, pictures: Path) -> None:
+    ask(generator, scalex=100)
+    shutil.copy(pictures / "cats/tom.jpg", pictures / "copy.jpg")
+    assert ask(generator, "copy.jpg", scalex=100).source.path == "copy.jpg"
+
+
+# --- what is never stale -------------------------------------------------------------------------------
+
+
+def test_a_replaced_picture_gets_a_new_variant(
+    generator: Generator, renderer: Counting, pictures: Path
+) -> None:
+    old = ask(generator, scalex=100)
+    quarters().rotate(180).save(pictures / "cats/tom.jpg", quality=95)
+    new = ask(generator, scalex=100)
+    assert new.etag != old.etag
+    assert renderer.renders == 2
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 2.1], ids=["at once", "when the old stamp was trusted"])
+def test_bytes_replaced_under_the_same_size_and_mtime_are_never_served_from_the_old_variant(
+    generate: Generate, pictures: Path, pause_s: float
+) -> None:
+    generator = generate()
+    path = pictures / "flag.bmp"
+    quarters(60, 40).save(path)
+    before = path.stat()
+    old = ask(generator, "flag.bmp", scalex=30, encoding="png")
+    time.sleep(pause_s)
+    assert ask(generator, "flag.bmp", scalex=30, encoding="png").etag == old.etag
+    with path.open("r+b") as file:  # in place: the same inode
+        quarters(60, 40).rotate(180).save(file, "BMP")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (
+        before.st_ino,
+        before.st_size,
+        before.st_mtime_ns,
+    )
+    assert ask(generator, "flag.bmp", scalex=30, encoding="png").etag != old.etag
+
+
+def test_a_young_stamp_is_hashed_again_until_it_is_two_seconds_old(
+    generate: Generate, pictures: Path
+) -> None:
+    now = time.time()
+    generator = generate(clock=lambda: now)
+    hashed: list[str] = []
+    digest = generator.sources.digest
+    generator.sources.digest = lambda path: hashed.append(path) or digest(path)  # type: ignore[method-assign]
+    for _ in range(3):
+        ask(generator, scalex=100)
+    assert len(hashed) > 3
+    now += 3
+    ask(generator, scalex=100)
+    count = len(hashed)
+    for _ in range(3):
+        ask(generator, scalex=100)
+    assert len(hashed) == count
+
+
+def test_a_picture_that_is_gone_is_not_found(generator: Generator, pictures: Path) -> None:
+    ask(generator, scalex=100)
+    (pictures / "cats/tom.jpg").unlink()
+    with pytest.raises(NotFound):
+        ask(generator, scalex=100)
+
+
+def test_another_salt_renews_everything(generate: Generate, renderer: Counting) -> None:
+    ask(generate(), scalex=100)
+    assert ask(generate(cache={"salt": "2"}), scalex=100).result == "miss"
+    assert ask(generate(), scalex=100).result == "hit"
+
+
+def test_another_default_quality_gives_new_variants(generate: Generate) -> None:
+    ask(generate(), scalex=100)
+    assert ask(generate(encodings={"jpeg": {"quality": 50}}), scalex=100).result == "miss"
+
+
+# --- a source that changes while it is rendered --------------------------------------------------------
+
+
+def test_a_source_that_changes_while_it_is_rendered_is_rendered_again(
+    generator: Generator, renderer: Counting, pictures: Path
+) -> None:
+    def replace(job: object) -> None:
+        if renderer.renders == 1:
+            with (pictures / "cats/tom.jpg").open("r+b") as file:
+                quarters().rotate(180).save(file, "JPEG", quality=95)
+
+    renderer.before = replace
+    answer = ask(generator, scalex=100, encoding="png")
+    assert answer.is_stable
+    assert renderer.renders == 2
+    with Image.open(BytesIO(body_of(generator, answer))) as image:
+        assert image.convert("RGB").getpixel((10, 10)) > (200, 200, 200)  # white is up now
+
+
+def test_a_source_that_never_holds_still_is_answered_and_not_stored(
+    generate: Generate, renderer: Counting, pictures: Path
+) -> None:
+    tom = pictures / "cats/tom.jpg"
+    generator = generate()
+    renderer.before = lambda job: os.utime(tom, ns=(1, len(renderer.jobs))) if job.source == tom else None
+    answer = ask(generator, scalex=100)
+    assert (answer.result, answer.is_stable) == ("bypass", False)
+    assert len(body_of(generator, answer)) == answer.bytes
+    assert renderer.renders == 4
+    assert not list(generator.store.index.variants())  # type: ignore[attr-defined]
+
+
+# --- broken sources ------------------------------------------------------------------------------------
+
+
+def test_a_broken_picture_is_decoded_once_for_a_crowd(
+    generator: Generator, renderer: Counting, pictures: Path
+) -> None:
+    whole = (pictures / "cats/tom.jpg").read_bytes()
+    (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+
+    def one(width: int) -> str:
+        with pytest.raises(Undecodable) as caught:
+            ask(generator, "cut.jpg", scalex=100)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(8) as pool:
+        messages = set(pool.map(one, range(40)))
+    assert len(messages) == 1
+    assert renderer.renders == 1
+    (pictures / "cut.jpg").write_bytes(whole)
+    assert ask(generator, "cut.jpg", scalex=100).result == "miss"
+
+
+def test_a_remembered_failure_holds_on_to_nothing(generator: Generator, pictures: Path) -> None:
+    """Else its traceback keeps a decoded picture alive, and grows with each request."""
+    whole = (pictures / "cats/tom.jpg").read_bytes()
+    (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    depths = set()
+    for _ in range(5):
+        with pytest.raises(Undecodable) as caught:
+            ask(generator, "cut.jpg", scalex=100)
+        depths.add(len(caught.traceback))
+    (_, remembered), *_ = generator._failures._errors._values.values()
+    assert remembered.__cause__ is remembered.__traceback__ is remembered.__context__ is None
+    assert len(depths) == 2  # the first one, and the ones from memory
+
+
+def test_broken_late_frames_spoil_no_still_picture(generator: Generator, pictures: Path) -> None:
+    frames = [quarters().rotate(90 * turn) for turn in range(4)]
+    frames[0].save(pictures / "whole.png", save_all=True, append_images=frames[1:])
+    data = (pictures / "whole.png").read_bytes()
+    (pictures / "cut.png").write_bytes(data[: len(data) * 9 // 10])
+    with pytest.raises(Undecodable):
+        ask(generator, "cut.png", scalex=100, encoding="webp")
+    assert ask(generator, "cut.png", scalex=100, encoding="jpeg").result == "miss"
+
+
+def test_a_pipe_in_the_place_of_a_source_is_not_waited_for(
+    generate: Generate, renderer: Counting, pictures: Path
+) -> None:
+    generator = generate()
+
+    def swap(job: object) -> None:
+        (pictures / "cats/tom.jpg").unlink(missing_ok=True)
+        os.mkfifo(pictures / "cats/tom.jpg")
+
+    renderer.before = swap
+    with pytest.raises(NotFound):
+        ask(generator, scalex=100)
+
+
+def test_what_is_no_picture_is_not_found_unless_its_name_says_otherwise(
+    generator: Generator, renderer: Counting, pictures: Path
+) -> None:
+    (pictures / "noise.jpg").write_bytes(b"noise" * 100)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            ask(generator, "notes.txt", scalex=10)
+        with pytest.raises(NotFound):
+            ask(generator, "page.svg")
+        with pytest.raises(NotFound):
+            ask(generator, "noise.jpg")
+        with pytest.raises(Undecodable, match="it is in no known format"):
+            ask(generator, "noise.jpg", scalex=10)
+    assert renderer.renders == 0
+    assert renderer.probes == 3
+
+
+def test_a_picture_over_the_pixel_budget_is_refused(generate: Generate) -> None:
+    with pytest.raises(TooLarge, match="the source has 120000 pixels, above the limit of 1000"):
+        ask(generate(limits={"max_pixels": 1000}), scalex=10)
+
+
+# --- crowds --------------------------------------------------------------------------------------------
+
+
+def test_a_crowd_costs_one_render(generator: Generator, renderer: Counting) -> None:
+    renderer.before = lambda job: time.sleep(0.2)
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda _: ask(generator, scalex=100), range(32)))
+    assert renderer.renders == 1
+    results = [answer.result for answer in answers]
+    assert results.count("miss") == 1
+    assert set(results) <= {"miss", "coalesced", "hit"}
+    assert len({body_of(generator, answer) for answer in answers}) == 1
+
+
+def test_a_slow_render_does_not_hold_up_another(generate: Generate, renderer: Counting) -> None:
+    generator = generate(render={"processes": 2})
+    go = threading.Event()
+    renderer.before = lambda job: go.wait(10) if job.recipe.width == 50 else None
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, generator, scalex=50)
+        for width in range(51, 61):
+            assert ask(generator, scalex=width).result == "miss"
+        assert not slow.done()
+        go.set()
+        assert slow.result().result == "miss"
+
+
+def test_too_many_requests_are_sent_away_at_once(generate: Generate, renderer: Counting) -> None:
+    generator = generate(render={"processes": 1, "queue": 1})
+    go = threading.Event()
+    renderer.before = lambda job: go.wait(10)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(ask, generator, scalex=50), pool.submit(ask, generator, scalex=51)]
+        while len(generator._gate._waiting) < 1:
+            time.sleep(0.01)
+        with pytest.raises(Busy, match="too many pictures are waiting to be made") as caught:
+            ask(generator, scalex=52)
+        assert caught.value.retry_after_s >= 1
+        go.set()
+        assert [future.result().result for future in waiting] == ["miss", "miss"]
+
+
+def test_requests_that_wait_leave_threads_for_hits(generate: Generate, renderer: Counting) -> None:
+    generator = generate(server={"threads": 10})  # two may wait
+    ask(generator, scalex=40)
+    go = threading.Event()
+    renderer.before = lambda job: go.wait(10)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(ask, generator, scalex=50) for _ in range(2)]
+        while generator._gate._inside < 2:
+            time.sleep(0.01)
+        with pytest.raises(Busy, match="too many pictures are being made"):
+            ask(generator, scalex=51)
+        assert ask(generator, scalex=40).result == "hit"
+        go.set()
+        assert sorted(future.result().result for future in waiting) == ["coalesced", "miss"]
+
+
+def test_a_follower_does_not_wait_for_ever(generate: Generate, renderer: Counting) -> None:
+    generator = generate(render={"timeout_s": 1})
+    go = threading.Event()
+    renderer.before = lambda job: go.wait(10)
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(ask, generator, scalex=50)
+        while not renderer.jobs:
+            time.sleep(0.01)
+        with pytest.raises(TimedOut, match="still being made for somebody else"):
+            ask(generator, scalex=50)
+        go.set()
+        assert leader.result().result == "miss"
+
+
+def test_a_failed_leader_leaves_nothing_locked(generator: Generator, renderer: Counting) -> None:
+    def fail(job: object) -> None:
+        raise RuntimeError("a bug")
+
+    renderer.before = fail
+    with pytest.raises(RuntimeError):
+        ask(generator, scalex=50)
+    renderer.before = lambda job: None
+    assert ask(generator, scalex=50).result == "miss"
+
+
+# --- purge and heal ------------------------------------------------------------------------------------
+
+
+def test_a_purge_while_rendering_leaves_nothing_behind(generate: Generate, renderer: Counting) -> None:
+    generator = generate()
+    store = generator.store
+    assert isinstance(store, DiskStore)
+    renderer.after = lambda job: store.renew_epoch()
+    answer = ask(generator, scalex=100)
+    assert hashlib.sha256(body_of(generator, answer)).hexdigest()[:32] == answer.etag.strip('"')
+    assert list(store.index.variants()) == []
+    assert list(store.objects.walk()) == []
+
+
+@pytest.mark.parametrize("harm", ["gone", "cut", "emptied", "altered"])
+def test_a_harmed_object_is_made_again(generate: Generate, renderer: Counting, harm: str) -> None:
+    generator = generate()
+    first = ask(generator, scalex=100)
+    store = generator.store
+    assert isinstance(store, DiskStore)
+    (path,) = store.objects.walk()
+    data = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(data[:-1])
+    elif harm == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+    again = ask(generator, scalex=100)
+    assert again.result == "miss"
+    assert body_of(generator, again) == data
+    assert again.etag == first.etag
+    assert ask(generator, scalex=100).result == "hit"
+
+
+def test_the_whole_cache_folder_may_be_deleted_under_a_running_generator(
+    generate: Generate, renderer: Counting, tmp_path: Path
+) -> None:
+    generator = generate()
+    ask(generator, scalex=100)
+    shutil.rmtree(tmp_path / "cache")
+    assert ask(generator, scalex=100).result in ("miss", "bypass")
+    ask(generator, scalex=101)
+    time.sleep(2.1)  # if anything failed, the cache is tried again after two seconds
+    assert ask(generator, scalex=102).result == "miss"
+    assert ask(generate(), scalex=102).result == "hit"
+
+
+# --- where it may not be written -----------------------------------------------------------------------
+
+
+def test_memory_mode_writes_nothing(generate: Generate, tmp_path: Path) -> None:
+    generator = generate(cache={"mode": "memory"})
+    ask(generator, scalex=100)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_memory_mode_is_bounded(generate: Generate, renderer: Counting) -> None:
+    generator = generate(cache={"mode": "memory", "memory_bytes": 20_000})
+    for width in range(50, 150):
+        ask(generator, scalex=width)
+    assert ask(generator, scalex=149).result == "hit"
+    assert ask(generator, scalex=50).result == "miss"
+    assert generator.store._variants.bytes <= 20_000  # type: ignore[attr-defined]
+
+
+def test_a_full_cache_is_a_bypass(generate: Generate) -> None:
+    generator = generate(cache={"max_bytes": 1000})
+    assert ask(generator, scalex=100, quality=95).result == "bypass"
+    assert "max_bytes" in str(generator.health())
+
+
+def test_a_cache_folder_that_can_not_be_made_is_a_bypass(
+    generate: Generate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    generator = generate()
+    for width in range(50, 60):
+        assert ask(generator, scalex=width).result == "bypass"
+    assert 1 <= len([record for record in caplog.records if "in trouble" in record.message]) <= 3
+    (tmp_path / "cache").unlink()
+    time.sleep(2.1)
+    assert ask(generator, scalex=100).result == "miss"
+    assert "the cache works again" in caplog.text
+    assert generator.health()["cache"] == {}
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_picture(
+    generate: Generate, pictures: Path, renderer: Counting
+) -> None:
+    def fail(job: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    renderer.before = fail
+    with pytest.raises(Unavailable, match="can't be read at the moment"):
+        ask(generate(), scalex=100)

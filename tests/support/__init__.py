@@ -1,0 +1,1 @@
+"""What tests share: servers, browsers, drawings, caches that are filled, kills under load."""
