@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigError
-from ..urls.cache_tags import TAG_HEADERS
 from .values import (
     MAX_SIDE,
     ORIGIN,
@@ -49,12 +48,14 @@ from .values import (
     whole,
 )
 
-__all__ = ["Config", "load", "from_mapping", "as_toml", "as_dict"]
+__all__ = ["TAG_HEADERS", "Config", "load", "from_mapping", "as_toml", "as_dict"]
 
 T = TypeVar("T")
 
 PREFIX = "IMAGEFACTORY_"
 MAX_AGE_S = 315_360_000  # ten years
+# The headers of CDNs that name tags, and what stands between two tags in them.
+TAG_HEADERS = {"Cache-Tag": ",", "Surrogate-Key": " ", "Edge-Cache-Tag": ",", "xkey": " "}
 
 
 # --- the schema: each key with its type, its default as config.toml would write it, and its reader

@@ -12,10 +12,10 @@ import hashlib
 from functools import lru_cache
 from urllib.parse import quote
 
-__all__ = ["TAG_HEADERS", "content_tag", "folder_tag", "picture_tag", "tag_header"]
+from ..config.schema import TAG_HEADERS
 
-# The headers of CDNs, and what stands between two tags in them.
-TAG_HEADERS = {"Cache-Tag": ",", "Surrogate-Key": " ", "Edge-Cache-Tag": ",", "xkey": " "}
+__all__ = ["content_tag", "folder_tag", "picture_tag", "tag_header"]
+
 # Google's CDN takes tags of 120 characters, Akamai's of 128; Cloudflare and Fastly of 1024.
 _MAX_TAG = 120
 _MAX_HEADER = 1000
