@@ -2,10 +2,10 @@
 
 The first stop of every journey: the doors (`create_app`, the Flask extension, the command line) load it once
 and pass its sections down. In this file: the schema (each key with its
-default and its reader), loading, showing.
+default and its parser), loading, showing.
 """
 
-# ruff: noqa: RUF009 -- `setting(...)` is a dataclass field that type checks against its reader, not a default
+# ruff: noqa: RUF009 -- `setting(...)` is a dataclass field that type checks against its parser, not a default
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from ..errors import ConfigError
 from .values import (
     MAX_SIDE,
     ORIGIN,
-    Reader,
+    Parser,
     Variable,
-    address,
     base_url,
     flag,
     folder,
     glob,
     header_value,
-    label,
+    key_text,
     log_file,
     matching,
     one_of,
@@ -45,6 +44,7 @@ from .values import (
     steps,
     table,
     text,
+    url,
     whole,
 )
 
@@ -58,12 +58,12 @@ MAX_AGE_S = 315_360_000  # ten years
 TAG_HEADERS = {"Cache-Tag": ",", "Surrogate-Key": " ", "Edge-Cache-Tag": ",", "xkey": " "}
 
 
-# --- the schema: each key with its type, its default as config.toml would write it, and its reader
+# --- the schema: each key with its type, its default as config.toml would write it, and its parser
 
 
-def setting(default: object, read: Reader[T], is_secret: bool = False) -> T:
-    """A dataclass field. Typed as what *read* returns, so that mypy compares it with the annotation."""
-    return field(default_factory=lambda: read(default), metadata={"read": read, "is_secret": is_secret})
+def setting(default: object, parse: Parser[T], is_secret: bool = False) -> T:
+    """A dataclass field. Typed as what *parse* returns, so that mypy compares it with the annotation."""
+    return field(default_factory=lambda: parse(default), metadata={"parse": parse, "is_secret": is_secret})
 
 
 def masked_repr(self: Signing | Admin) -> str:
@@ -218,7 +218,7 @@ class Admin:
     """``[admin]``: who may purge over HTTP, and who is told of a purge."""
 
     token: str = setting("", or_empty(secret), is_secret=True)
-    purge_url: str = setting("", or_empty(address))
+    purge_url: str = setting("", or_empty(url))
     purge_headers: Mapping[str, str] = setting({}, table(*HEADER, header_value), is_secret=True)
     purge_command: tuple[str, ...] = setting([], several(matching(*ARGUMENT)))
     __repr__ = masked_repr
@@ -295,7 +295,7 @@ def from_mapping(
         if name.startswith(PREFIX) and "__" in name.removeprefix(PREFIX)
     }
     for keys_down, name in variables.items():
-        plant(tree, keys_down, Variable(environ[name]))
+        set_nested(tree, keys_down, Variable(environ[name]))
     try:
         config = section(Config, "section")(tree)
         paths = Paths((base / config.paths.pictures).absolute(), (base / config.paths.cache).absolute())
@@ -303,25 +303,25 @@ def from_mapping(
         if config.server.access_log not in ("", "-"):
             log = str((base / config.server.access_log).absolute())
             config = replace(config, server=replace(config.server, access_log=log))
-        agree(config)
+        check_agreement(config)
     except ConfigError as error:
-        dotted = {".".join(map(label, keys)): name for keys, name in variables.items()}
+        dotted = {".".join(map(key_text, keys)): name for keys, name in variables.items()}
         culprits = [name for key, name in dotted.items() if f"{key}.".startswith(f"{error.key}.")]
         raise ConfigError((culprits or [error.key])[0], error.problem) from None
     return config
 
 
-def plant(tree: dict[str, object], keys: tuple[str, ...], leaf: Variable) -> None:
-    """Puts *leaf* into *tree*; the tables on the way are copied, for they are the caller's."""
+def set_nested(tree: dict[str, object], keys: tuple[str, ...], value: Variable) -> None:
+    """Puts *value* into *tree*; the tables on the way are copied, for they are the caller's."""
     for key in keys[:-1]:
         below = plain(tree.get(key))
         copy: dict[str, object] = dict(below) if isinstance(below, Mapping) else {}
         tree[key] = copy
         tree = copy
-    tree[keys[-1]] = leaf
+    tree[keys[-1]] = value
 
 
-def agree(config: Config) -> None:
+def check_agreement(config: Config) -> None:
     """Raises ConfigError where two keys contradict each other."""
     try:
         pictures, cache = config.paths.pictures.resolve(), config.paths.cache.resolve()

@@ -1,7 +1,7 @@
-"""What the values of config.toml and the environment mean, one reader for each kind of value.
+"""What the values of config.toml and the environment mean, one parser for each kind of value.
 
-A reader takes a value as TOML or Flask has it and returns what it means. Where it means nothing, a ValueError
-says what would be right; `at` adds the key. The schema in ``config`` names the reader of each key.
+A parser takes a value as TOML or Flask has it and returns what it means. Where it means nothing, a ValueError
+says what would be right; `with_key` adds the key. The schema names the parser of each key.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_SIDE",
     "ORIGIN",
-    "Reader",
+    "Parser",
     "Variable",
-    "address",
-    "at",
+    "url",
+    "with_key",
     "base_url",
     "flag",
     "folder",
     "glob",
     "header_value",
-    "label",
+    "key_text",
     "log_file",
     "matching",
     "one_of",
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-Reader = Callable[[object], T]
+Parser = Callable[[object], T]
 
 MAX_BYTES = 2**63 - 1  # what SQLite can count
 MAX_SIDE = 65_535
@@ -102,7 +102,7 @@ def text_or_none(value: object) -> str | None:
     return str(found)
 
 
-# --- readers of one value
+# --- parsers of one value
 
 
 def text(value: object) -> str:
@@ -113,34 +113,34 @@ def text(value: object) -> str:
     return found
 
 
-def matching(pattern: str, what: str) -> Reader[str]:
+def matching(pattern: str, what: str) -> Parser[str]:
     """Text that the whole *pattern* matches; *what* completes "... is not"."""
 
-    def read(value: object) -> str:
+    def parse(value: object) -> str:
         found = text(value)
         if not re.fullmatch(pattern, found):
             raise ValueError(f"{shown(found)} is not {what}")
         return found
 
-    return read
+    return parse
 
 
-def or_empty(read: Reader[str]) -> Reader[str]:
-    """What *read* takes, or nothing."""
-    return lambda value: "" if text_or_none(value) == "" else read(value)
+def or_empty(parse: Parser[str]) -> Parser[str]:
+    """What *parse* takes, or nothing."""
+    return lambda value: "" if text_or_none(value) == "" else parse(value)
 
 
-def one_of(*words: str) -> Reader[str]:
+def one_of(*words: str) -> Parser[str]:
     """One of *words*, in this case."""
 
-    def read(value: object) -> str:
+    def parse(value: object) -> str:
         found = text_or_none(value)
         if found not in words:
             near = nearest(found or "", words)
             raise ValueError(f"{shown(plain(value))} is not one of {', '.join(words)}{near}")
         return found
 
-    return read
+    return parse
 
 
 def secret(value: object) -> str:
@@ -177,19 +177,19 @@ def within(number: int, low: int, high: int) -> int:
     return number
 
 
-def whole(low: int, high: int) -> Reader[int]:
+def whole(low: int, high: int) -> Parser[int]:
     """A whole number from *low* to *high*."""
 
-    def read(value: object) -> int:
+    def parse(value: object) -> int:
         found = plain(value)
         if not isinstance(found, int) or isinstance(found, bool):
             raise ValueError(f"{shown(found)} is not a whole number; write one from {low} to {high}")
         return within(found, low, high)
 
-    return read
+    return parse
 
 
-def size(low: int) -> Reader[int]:
+def size(low: int) -> Parser[int]:
     """A number of bytes, *low* or more, as ``parse_bytes`` takes it."""
     return lambda value: within(parse_bytes(cast(str | int, plain(value))), low, MAX_BYTES)
 
@@ -205,18 +205,18 @@ def log_file(value: object) -> str:
     return or_empty(matching(r"[^\x00-\x1f\x7f]+", "a file, or '-' for standard output"))(found)
 
 
-def several(read: Reader[T], at_least: int = 0) -> Reader[tuple[T, ...]]:
-    """A list of *at_least* values, each of which *read* takes."""
+def several(parse: Parser[T], at_least: int = 0) -> Parser[tuple[T, ...]]:
+    """A list of *at_least* values, each of which *parse* takes."""
 
-    def read_all(value: object) -> tuple[T, ...]:
+    def parse_all(value: object) -> tuple[T, ...]:
         found = plain(value)
         if not isinstance(found, list | tuple):
             raise ValueError(f"{shown(found)} is not a list; write [{shown(found)}]")
         if len(found) < at_least:
             raise ValueError(f"the list is empty; it needs {at_least} or more")
-        return tuple(read(item) for item in found)
+        return tuple(parse(item) for item in found)
 
-    return read_all
+    return parse_all
 
 
 def steps(value: object) -> tuple[int, ...]:
@@ -260,7 +260,7 @@ def proxy(value: object) -> str:
     return found
 
 
-def address(value: object) -> str:
+def url(value: object) -> str:
     """A URL with a host. No error shows what may be a password in it."""
     found = matching(r"https?://[!-~]+", "an address such as https://cdn.example/purge")(value)
     try:
@@ -298,22 +298,22 @@ def parameter(value: object) -> str:
     return written
 
 
-# --- readers of tables, whose errors name the key
+# --- parsers of tables, whose errors name the key
 
 
-def label(name: object) -> str:
+def key_text(name: object) -> str:
     """*name* as a part of a key in an error: short, and on one line."""
     return str(name) if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(name)) else shown(name)
 
 
-def at(name: object, read: Reader[T], value: object) -> T:
-    """What *read* makes of *value*; an error gets its key on the way out, one name at each level."""
+def with_key(name: object, parse: Parser[T], value: object) -> T:
+    """What *parse* makes of *value*; an error gets its key on the way out, one name at each level."""
     try:
-        return read(value)
+        return parse(value)
     except ConfigError as error:
-        raise ConfigError(f"{label(name)}.{error.key}", error.problem) from None
+        raise ConfigError(f"{key_text(name)}.{error.key}", error.problem) from None
     except ValueError as error:
-        raise ConfigError(label(name), str(error)) from None
+        raise ConfigError(key_text(name), str(error)) from None
 
 
 def entries(value: object) -> Mapping[object, object]:
@@ -324,30 +324,30 @@ def entries(value: object) -> Mapping[object, object]:
     return found
 
 
-def table(pattern: str, what: str, read: Reader[T]) -> Reader[Mapping[str, T]]:
+def table(pattern: str, what: str, parse: Parser[T]) -> Parser[Mapping[str, T]]:
     """A read-only mapping whose names match *pattern*; *what* completes "a name is"."""
 
-    def read_all(value: object) -> Mapping[str, T]:
+    def parse_all(value: object) -> Mapping[str, T]:
         found = entries(value)
         for name in found:
             if not re.fullmatch(pattern, str(name)):
-                raise ConfigError(label(name), f"a name is {what}")
-        return MappingProxyType({str(name): at(name, read, item) for name, item in found.items()})
+                raise ConfigError(key_text(name), f"a name is {what}")
+        return MappingProxyType({str(name): with_key(name, parse, item) for name, item in found.items()})
 
-    return read_all
+    return parse_all
 
 
-def section(kind: type[S], word: str = "key") -> Reader[S]:
+def section(kind: type[S], word: str = "key") -> Parser[S]:
     """A *kind* with a value for each key that is there, and the default for each that is not."""
-    readers: dict[object, Reader[object]] = {each.name: each.metadata["read"] for each in fields(kind)}
+    parsers: dict[object, Parser[object]] = {each.name: each.metadata["parse"] for each in fields(kind)}
     names = [each.name for each in fields(kind)]
 
-    def read(value: object) -> S:
+    def parse(value: object) -> S:
         found = entries(value)
         for name in found:
-            if name not in readers:
+            if name not in parsers:
                 near = nearest(str(name), names) or f"; there are {', '.join(names)}"
-                raise ConfigError(label(name), f"unknown {word}{near}")
-        return kind(**{str(name): at(name, readers[name], item) for name, item in found.items()})
+                raise ConfigError(key_text(name), f"unknown {word}{near}")
+        return kind(**{str(name): with_key(name, parsers[name], item) for name, item in found.items()})
 
-    return read
+    return parse
