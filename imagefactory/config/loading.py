@@ -64,7 +64,7 @@ def from_mapping(
     for keys, name in variables.items():
         set_nested(tree, keys, Variable(environ[name]))
     try:
-        config = with_absolute_paths(section(Config, "section")(tree), base)
+        config = with_absolute_paths(section(Config, "")(tree), base)
         check_agreement(config)
     except ConfigError as error:
         raise ConfigError(variable_for(error.key, variables) or error.key, error.problem) from None

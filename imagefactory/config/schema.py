@@ -143,7 +143,6 @@ class Render:
     queue: int = setting(32, whole(0, 100_000))
     timeout_s: int = setting(30, whole(1, 3600))
     memory_bytes: int = setting("4 GB", size(0))
-    share_decodes: bool = setting(False, flag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +180,10 @@ class Jxl:
 class Encodings:
     """``[encodings]``: the encoders' settings."""
 
-    jpeg: Jpeg = setting({}, section(Jpeg))
-    webp: Webp = setting({}, section(Webp))
-    avif: Avif = setting({}, section(Avif))
-    jxl: Jxl = setting({}, section(Jxl))
+    jpeg: Jpeg = setting({}, section(Jpeg, "encodings.jpeg"))
+    webp: Webp = setting({}, section(Webp, "encodings.webp"))
+    avif: Avif = setting({}, section(Avif, "encodings.avif"))
+    jxl: Jxl = setting({}, section(Jxl, "encodings.jxl"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +209,13 @@ class Admin:
 class Config:
     """Everything that config.toml can say."""
 
-    paths: Paths = setting({}, section(Paths))
-    server: Server = setting({}, section(Server))
-    http: Http = setting({}, section(Http))
-    limits: Limits = setting({}, section(Limits))
-    cache: Cache = setting({}, section(Cache))
-    render: Render = setting({}, section(Render))
-    encodings: Encodings = setting({}, section(Encodings))
+    paths: Paths = setting({}, section(Paths, "paths"))
+    server: Server = setting({}, section(Server, "server"))
+    http: Http = setting({}, section(Http, "http"))
+    limits: Limits = setting({}, section(Limits, "limits"))
+    cache: Cache = setting({}, section(Cache, "cache"))
+    render: Render = setting({}, section(Render, "render"))
+    encodings: Encodings = setting({}, section(Encodings, "encodings"))
     presets: Mapping[str, Mapping[str, str]] = setting({}, table(*NAME, table(*NAME, parameter)))
-    signing: Signing = setting({}, section(Signing))
-    admin: Admin = setting({}, section(Admin))
+    signing: Signing = setting({}, section(Signing, "signing"))
+    admin: Admin = setting({}, section(Admin, "admin"))

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from ..common.globs import compile_glob
 from ..common.units import parse_bytes
 from ..errors import BadParameter, ConfigError, nearest, shown
+from .deleted import deleted_from, warn_once
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -301,12 +302,12 @@ def parameter(value: object) -> str:
 # --- parsers of tables, whose errors name the key
 
 
-def key_text(name: object) -> str:
+def key_text(name: str) -> str:
     """*name* as a part of a key in an error: short, and on one line."""
-    return str(name) if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", str(name)) else shown(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) else shown(name)
 
 
-def with_key(name: object, parse: Parser[T], value: object) -> T:
+def with_key(name: str, parse: Parser[T], value: object) -> T:
     """What *parse* makes of *value*; an error gets its key on the way out, one name at each level."""
     try:
         return parse(value)
@@ -316,12 +317,12 @@ def with_key(name: object, parse: Parser[T], value: object) -> T:
         raise ConfigError(key_text(name), str(error)) from None
 
 
-def entries(value: object) -> Mapping[object, object]:
+def entries(value: object) -> dict[str, object]:
     """The entries of a table."""
     found = plain(value)
     if not isinstance(found, Mapping):  # the value stays unsaid: it may be a secret
         raise ValueError("this is not a table; write { key = value } or a [section]")
-    return found
+    return {str(name): item for name, item in found.items()}
 
 
 def table(pattern: str, what: str, parse: Parser[T]) -> Parser[Mapping[str, T]]:
@@ -330,24 +331,31 @@ def table(pattern: str, what: str, parse: Parser[T]) -> Parser[Mapping[str, T]]:
     def parse_all(value: object) -> Mapping[str, T]:
         found = entries(value)
         for name in found:
-            if not re.fullmatch(pattern, str(name)):
+            if not re.fullmatch(pattern, name):
                 raise ConfigError(key_text(name), f"a name is {what}")
-        return MappingProxyType({str(name): with_key(name, parse, item) for name, item in found.items()})
+        return MappingProxyType({name: with_key(name, parse, item) for name, item in found.items()})
 
     return parse_all
 
 
-def section(kind: type[S], word: str = "key") -> Parser[S]:
-    """A *kind* with a value for each key that is there, and the default for each that is not."""
-    parsers: dict[object, Parser[object]] = {each.name: each.metadata["parse"] for each in fields(kind)}
-    names = [each.name for each in fields(kind)]
+def section(kind: type[S], dotted: str) -> Parser[S]:
+    """A *kind* with a value for each key that is there, and the default for each that is not.
+
+    *dotted* is the section's own key, empty for the whole file. Its deleted keys are ignored with a warning.
+    """
+    parsers: dict[str, Parser[object]] = {each.name: each.metadata["parse"] for each in fields(kind)}
 
     def parse(value: object) -> S:
-        found = entries(value)
-        for name in found:
-            if name not in parsers:
-                near = nearest(str(name), names) or f"; there are {', '.join(names)}"
-                raise ConfigError(key_text(name), f"unknown {word}{near}")
-        return kind(**{str(name): with_key(name, parsers[name], item) for name, item in found.items()})
+        deleted = deleted_from(dotted)
+        values: dict[str, object] = {}
+        for name, item in entries(value).items():
+            if name in deleted:
+                warn_once(deleted[name])
+            elif name in parsers:
+                values[name] = with_key(name, parsers[name], item)
+            else:
+                near = nearest(name, [*parsers, *deleted]) or f"; there are {', '.join(parsers)}"
+                raise ConfigError(key_text(name), f"unknown {'key' if dotted else 'section'}{near}")
+        return kind(**values)
 
     return parse

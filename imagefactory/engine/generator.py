@@ -392,9 +392,7 @@ class Generator:
 
     def _with_siblings(self, source: Source, wanted: Wanted) -> AbstractContextManager[None]:
         """While it lasts, others who have *source* decoded see that it is wanted in this size too."""
-        if not self.config.render.share_decodes:
-            return nullcontext()
-        return self._siblings.join(source.digest, replace(wanted.recipe, quality=None))
+        return nullcontext()
 
     def _unstored(self, path: str, request: Request, accept: str) -> Answer:
         """The picture of a source that does not hold still: rendered from a private copy, kept nowhere."""

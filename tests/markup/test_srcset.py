@@ -83,18 +83,10 @@ def server(tmp_path: Path, pictures: Path, decodes: Callable[[], list[str]]) -> 
         yield server
 
 
-@pytest.fixture
-def sharing(tmp_path: Path, pictures: Path, decodes: Callable[[], list[str]]) -> Iterator[Server]:
-    """A server that decodes also large JPEGs once for all sizes."""
-    render = {"processes": PROCESSES, "share_decodes": True}
-    with started(write_config(tmp_path, pictures, tmp_path / "cache", render=render), pictures) as server:
-        yield server
-
-
-def srcset(name: str, seed: int = 0) -> list[str]:
+def srcset(name: str) -> list[str]:
     """24 targets in some order."""
     targets = [f"/picture/{name}?scalex={width}&encoding={each}" for width in WIDTHS for each in ENCODINGS]
-    random.Random(seed).shuffle(targets)
+    random.Random(0).shuffle(targets)
     return targets
 
 
@@ -147,32 +139,21 @@ def test_a_srcset_is_decoded_once_by_each_worker(
     assert set(by_worker.values()) == {1}, by_worker
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_so_is_that_of_a_large_jpeg_where_decodes_are_shared(
-    sharing: Server, decodes: Callable[[], list[str]], seed: int
-) -> None:
-    targets = srcset("large.jpg", seed)
-    check(targets, ask(sharing, targets))
-    by_worker = Counter(decodes())
-    assert 1 <= len(by_worker) <= PROCESSES
-    assert set(by_worker.values()) == {1}, by_worker
-
-
 def test_a_source_in_between_costs_no_more_than_its_own_decodes(
-    sharing: Server, decodes: Callable[[], list[str]]
+    server: Server, decodes: Callable[[], list[str]]
 ) -> None:
     """Two sources share the workers, and a worker remembers one: who changes over decodes once more. That is
     bounded by the renders of the other source, and not by the crowd."""
-    targets = srcset("large.jpg")
+    targets = srcset("a.jpg")
     other = "/picture/a.png?scalex=100&encoding=jpeg"
-    check([*targets, other], ask(sharing, [*targets, other]))
+    check([*targets, other], ask(server, [*targets, other]))
     counts = Counter(line.split()[1] for line in decodes())
     assert counts["PNG"] == 1
     assert counts["JPEG"] <= 3, counts
 
 
-def test_a_worker_that_dies_costs_one_decode_more(sharing: Server, decodes: Callable[[], list[str]]) -> None:
-    targets = srcset("large.jpg")
+def test_a_worker_that_dies_costs_one_decode_more(server: Server, decodes: Callable[[], list[str]]) -> None:
+    targets = srcset("a.jpg")
     killed: list[int] = []
 
     def kill() -> None:
@@ -182,7 +163,7 @@ def test_a_worker_that_dies_costs_one_decode_more(sharing: Server, decodes: Call
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
-    check(targets, ask(sharing, targets, killer.start))
+    check(targets, ask(server, targets, killer.start))
     killer.join()
     by_worker = Counter(int(line.split()[0]) for line in decodes())
     assert killed[0] in by_worker
@@ -190,10 +171,10 @@ def test_a_worker_that_dies_costs_one_decode_more(sharing: Server, decodes: Call
     assert len(by_worker) <= 3
 
 
-def test_where_decodes_are_not_shared_all_bytes_are_the_same(
+def test_the_bytes_do_not_depend_on_what_is_asked_for_together(
     server: Server, tmp_path: Path, pictures: Path
 ) -> None:
-    """Also those that were asked for together."""
+    """Also of a large JPEG, which is decoded at a scale for each size."""
     targets = srcset("large.jpg")[:12]
     together = ask(server, targets)
     check(targets, together)
