@@ -1,6 +1,13 @@
 """Each key of config.toml with its type, its default as config.toml would write it, and its parser.
 
 The comments in config.toml tell what each key does.
+
+Why no library: a third of this was written with msgspec 0.23 and with pydantic 2.14. Of ten typical
+mistakes 2 and 3 got an error as good as ours. msgspec says "Expected `int` <= 65535" and names no wrong key
+in a table; neither says "did you mean", or which variable it was. 120 lines of values.py would go, but a
+translation of the library's errors would come, and the parsers of sizes, proxies, globs and secrets stay.
+Import takes 44 ms; with msgspec beside it 56, with pydantic 123, with pydantic-settings 179 (processor time,
+median of 20).
 """
 
 # ruff: noqa: RUF009 -- `setting(...)` is a dataclass field that type checks against its parser, not a default
