@@ -1,10 +1,9 @@
 """The access log: a WSGI middleware that has one JSON object per request written, one in each line.
 
-`servers.shares.make_app` lays it around everything else where ``[server] access_log`` says so;
-`logreading` reads what it writes. A request only appends a tuple to a queue; a thread of the process takes
+It lies around everything else. A request only appends a tuple to a queue; a thread of the process takes
 them out every half second, formats and writes. So a disk that is slow or full delays no answer: lines are
 dropped, and counted, and a line ``{"time": ..., "dropped": N}`` says so once it works again.
-A process that is killed loses its last half second.
+A process that is killed loses its last half second. ``imagefactory warm --from-log`` reads what is written.
 
     {"time":"2026-01-31T12:00:00.123Z","client":"192.0.2.1","method":"GET","path":"/picture/cat.jpg",
      "query":"scalex=320","status":200,"bytes":12345,"seconds":0.000123,"cache":"hit","encoding":"webp",
@@ -14,8 +13,13 @@ is one line. ``time`` is when the request came; ``seconds`` ends when the app ha
 server, not when the client has read it; ``bytes`` is how long a body was meant to be sent. Requests that the
 server refuses by itself (what is no HTTP) are not in it.
 
-A request takes 1.4 us more with it (the 11 headers of a hit, timeit, CPython 3.11), and its line 6 us of the
-thread.
+A request takes 1.4 us more with it (the 11 headers of a hit, timeit, CPython 3.11), and its line 5.3 us of
+the thread.
+
+Why not logging's QueueListener and WatchedFileHandler: a logger with a QueueHandler takes 11 us a request, 6
+with `prepare` left out. On our queue a QueueListener costs a request 1.4 us as well, but its thread 10.5 us a
+line, for a stat and a write each. All tests passed with it, in 341 lines instead of 354: the bound, the
+forks, torn lines, the count of dropped ones and the end of a process are ours either way.
 """
 
 from __future__ import annotations
@@ -29,7 +33,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import count
 from json.encoder import encode_basestring_ascii as quoted
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -127,7 +130,7 @@ class AccessLog:
         try:
             writer = self._writers.get(os.getpid()) or self._begin()
             if len(writer.waiting) >= _WAITING:
-                next(writer.lost)
+                writer.count_missing(1)
                 return
             writer.waiting.append(
                 (
@@ -168,19 +171,16 @@ class AccessLog:
 class _Writer:
     """The queue of a process, and what empties it.
 
-    *waiting* has no maxlen: a full deque would drop its oldest without a word. Who finds it full takes a
-    number from *lost* instead, which needs no lock either.
+    *waiting* has no maxlen: a full deque would drop its oldest without a word.
     """
 
     def __init__(self, target: str, proxies: Proxies) -> None:
         self.waiting: deque[_Row] = deque()
-        self.lost = count()
+        self._missing = 0  # lines lost that no line tells of yet
+        self._is_counting = threading.Lock()
         self._target = target
         self._client = lru_cache(4096)(proxies.client)
         self._piece = _PIPE_PIECE if target == "-" else _PIECE
-        self._looks = 0  # numbers of *lost* that were taken to look at it
-        self._known_lost = 0
-        self._missing = 0  # lines lost that no line tells of yet
         self._fd = -1
         self._is_torn = False
         self._is_in_trouble = False
@@ -210,18 +210,17 @@ class _Writer:
             with self._is_writing:
                 self._empty()
 
+    def count_missing(self, lines: int) -> None:
+        """Count *lines* that are lost, or with a minus that the log tells of."""
+        with self._is_counting:
+            self._missing += lines
+
     def _empty(self) -> None:
         """Write what waits, until that fails. Raises nothing."""
-        left = len(self.waiting)  # not what comes meanwhile: that would be ever smaller writes
+        left = len(self.waiting)  # not what comes in between: that would be ever smaller writes
         try:
-            while True:
+            while left or self._missing:
                 lines, left = self._lines(left)
-                missing = next(self.lost) - self._looks - self._known_lost
-                self._looks += 1
-                self._known_lost += missing
-                self._missing += missing
-                if not lines and not self._missing:
-                    break
                 self._write(lines)
             if self._is_in_trouble:
                 self._is_in_trouble = False
@@ -237,20 +236,19 @@ class _Writer:
         lines: list[bytes] = []
         size = 0
         while left and size < self._piece:
-            row = self.waiting.popleft()
             try:
-                line = _line(row, self._client)
+                line = _line(self.waiting[0], self._client)
             except Exception:  # what no server should hand to an app; the thread has to live on
                 _log.exception("a request that can't be written to the access log")
-                self._missing += 1
-                left -= 1
-                continue
+                self.count_missing(1)
+                line = b""
             size += len(line)
             if lines and size > self._piece:
-                self.waiting.appendleft(row)
                 break
-            lines.append(line)
+            self.waiting.popleft()
             left -= 1
+            if line:
+                lines.append(line)
         return lines, left
 
     def _write(self, lines: list[bytes]) -> None:
@@ -272,7 +270,10 @@ class _Writer:
                 written += os.write(fd, data[written:])
         finally:
             whole = data.count(b"\n", 0, written)
-            self._missing = len(lines) - whole if whole or not told else told + len(lines) - 1
+            lost = len(lines) - whole
+            if told:  # the first line tells of these, and is no request itself
+                lost -= told if whole else 1
+            self.count_missing(lost)
             self._is_torn = self._is_torn or (written > 0 and data[written - 1 : written] != b"\n")
 
     def _file(self) -> int:

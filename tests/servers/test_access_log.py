@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -302,6 +303,22 @@ def test_what_is_too_much_is_dropped_and_counted(tmp_path: Path, monkeypatch: py
         (None, "/again"),
     ]
     assert list(lines[0]) == ["time", "dropped"]
+
+
+def test_what_threads_drop_at_once_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "_WAITING", 0)
+    monkeypatch.setattr(access_log, "_PAUSE_S", 0.001)
+    file = tmp_path / "access.log"
+    log = AccessLog(app_of(), str(file), Proxies())
+
+    def ask_often(number: int) -> None:
+        for _ in range(500):
+            ask(log)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask_often, range(8)))
+    log.flush()
+    assert sum(line["dropped"] for line in lines_of(file)) == 4000
 
 
 @is_full_there
