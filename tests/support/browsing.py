@@ -124,6 +124,19 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield Site(server, browser)
 
 
+# Adds a picture to a page, with a style.
+ADD_PICTURE = """(style) => {
+  const [picture, source, image] = ["picture", "source", "img"].map((name) => document.createElement(name));
+  const srcset = [160, 320, 640, 960].map((w) => `/picture/7.jpg?scalex=${w}&encoding=webp ${w}w`).join(", ");
+  Object.assign(source, { type: "image/webp", srcset, sizes: "100vw" });
+  Object.assign(image, { srcset, sizes: "100vw", width: 1280, height: 960, loading: "lazy" });
+  image.dataset.imagefactory = "";
+  image.style = style;
+  picture.append(source, image);
+  document.querySelector("main").append(picture);
+}"""
+
+
 @contextmanager
 def pages(folder: Path) -> Iterator[Server]:
     """The server below while the block runs, with 60 pictures in *folder*, which is empty."""
@@ -133,7 +146,7 @@ def pages(folder: Path) -> Iterator[Server]:
     for number in range(1, 60):  # one content, so one render for each size, and 60 addresses
         os.link(pictures / "0.jpg", pictures / f"{number}.jpg")
     config = write_config(folder, pictures, folder / "cache", render={"processes": -1})
-    with serving(config, program=[sys.executable, __file__]) as server:
+    with serving(config, program=[sys.executable, "-m", __name__]) as server:
         yield server
 
 
@@ -248,15 +261,3 @@ def _serve() -> None:
 
 if __name__ == "__main__":
     _serve()
-
-
-ADD_PICTURE = """(style) => {
-  const [picture, source, image] = ["picture", "source", "img"].map((name) => document.createElement(name));
-  const srcset = [160, 320, 640, 960].map((w) => `/picture/7.jpg?scalex=${w}&encoding=webp ${w}w`).join(", ");
-  Object.assign(source, { type: "image/webp", srcset, sizes: "100vw" });
-  Object.assign(image, { srcset, sizes: "100vw", width: 1280, height: 960, loading: "lazy" });
-  image.dataset.imagefactory = "";
-  image.style = style;
-  picture.append(source, image);
-  document.querySelector("main").append(picture);
-}"""

@@ -123,6 +123,7 @@ class Server:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEFACTORY_")}
         if program:
             environ["IMAGEFACTORY_CONFIG"] = str(config)
+            environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # it may be a module of support
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*wrapper, *(program or own), *options],
