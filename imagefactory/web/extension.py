@@ -19,7 +19,6 @@ from flask import (
     Blueprint,
     Flask,
     Response,
-    current_app,
     has_request_context,
     request,
     send_from_directory,
@@ -27,7 +26,6 @@ from flask import (
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotFound as FlaskNotFound
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import BaseConverter
 from werkzeug.wsgi import wrap_file
 
@@ -50,6 +48,7 @@ from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
 from .flask_response import headed, textual
+from .host_app import NAME, has_hooks, is_bare, is_guarded
 from .pages.dashboard import blueprint as dashboard_blueprint
 from .pages.playground import playground
 from .pages.script import blueprint as script_blueprint
@@ -72,7 +71,6 @@ from .responses import (
 __all__ = ["ImageFactory", "create_app"]
 
 _log = logging.getLogger(__name__)
-_NAME = "imagefactory"
 
 
 class _AnyPath(BaseConverter):
@@ -111,34 +109,34 @@ class ImageFactory:
 
     def init_app(self, app: Flask) -> None:
         """Serve pictures in *app*. One extension object can serve several apps, each with its own state."""
-        if _NAME in app.extensions:
-            raise ConfigError(_NAME, "this app has an ImageFactory already; one serves several prefixes")
+        if NAME in app.extensions:
+            raise ConfigError(NAME, "this app has an ImageFactory already; one serves several prefixes")
         state = self if not hasattr(self, "generator") else ImageFactory()
+        state._app = app
         state.config = _read_config(app, self._config, self._url_prefix)
         state.generator = Generator(state.config, self._renderer or open_renderer(state.config.render))
         state.pictures = _AppPictures(app, state.generator)
         for name, helper in state.pictures.helpers().items():
             app.jinja_env.globals.setdefault(name, helper)
-        app.extensions[_NAME] = state
+        app.extensions[NAME] = state
         app.register_blueprint(state._blueprint())
         app.register_blueprint(script_blueprint())
         if state.config.admin.token:
             app.register_blueprint(ops_blueprint(state.generator))
             app.register_blueprint(dashboard_blueprint(state.generator))
-        if _is_bare(app):
-            state._app = app
+        if is_bare(app):
             state.fastpath = FastPath(app.wsgi_app, state.generator)
             app.wsgi_app = state.fastpath  # type: ignore[method-assign]  # Flask's own way to add middleware
         else:
             _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
 
     def _blueprint(self) -> Blueprint:
-        blueprint = Blueprint(_NAME, __name__)
+        blueprint = Blueprint(NAME, __name__)
 
         def add_rules(setup: BlueprintSetupState) -> None:
             app = setup.app
             app.url_map.converters.setdefault("imagefactory_path", _AnyPath)
-            endpoint = f"{_NAME}.picture"
+            endpoint = f"{NAME}.picture"
             for prefix in self.config.http.prefixes:
                 # Not by add_url_rule, which can't say "all methods". Two slashes stay two, no redirect.
                 rule = app.url_rule_class(
@@ -225,10 +223,9 @@ class ImageFactory:
         return headed(Response(FilePart(file, reply.start, reply.stop)), reply)
 
     def _remember(self, wanted: Request, answer: Answer) -> None:
-        """Let the fast path give this answer again, unless the host has put something before its views."""
-        # Not if the host has put a guard around the view.
-        is_ours = current_app.view_functions.get(f"{_NAME}.picture") == self.picture
-        if self.fastpath is not None and is_ours and not _has_hooks(self._app):
+        """Let the fast path give this answer again, unless the host has put something before the view."""
+        app = self._app
+        if self.fastpath is not None and not is_guarded(app, self.picture) and not has_hooks(app):
             self.fastpath.remember(request.environ, wanted, answer)
 
 
@@ -278,46 +275,6 @@ def _read_config(
         return replace(read, http=replace(read.http, prefixes=prefixes([url_prefix])))
     except ValueError as error:
         raise ConfigError("url_prefix", str(error)) from error
-
-
-# --- sending ----------------------------------------------------------------------------------------------
-
-
-# --- the fast path ----------------------------------------------------------------------------------------
-
-
-# What of a Flask app every request goes through.
-_STEPS = (
-    "request_context",
-    "create_url_adapter",
-    "full_dispatch_request",
-    "preprocess_request",
-    "dispatch_request",
-    "make_response",
-    "finalize_request",
-    "process_response",
-)
-
-
-def _is_bare(app: Flask) -> bool:
-    """Whether nothing lies before the view that a fast path around all of it would pass by: no login, no
-    rewriting, in a middleware or in a class made of Flask. Werkzeug's ProxyFix does neither."""
-    inner: object = app.wsgi_app
-    while type(inner) is ProxyFix:
-        inner = inner.app
-    is_flasks = all(getattr(type(app), step) is getattr(Flask, step) for step in _STEPS)
-    return is_flasks and getattr(inner, "__func__", None) is Flask.wsgi_app
-
-
-def _has_hooks(app: Flask) -> bool:
-    """Whether the host has a say in each request: code before or after it that may ask for a login or set
-    headers, hosts that are not to be answered. Flask takes no more such code after its first request."""
-    has_hosts = app.url_map.host_matching or app.subdomain_matching or app.config.get("TRUSTED_HOSTS")
-    return bool(has_hosts) or any(
-        functions.get(name)
-        for functions in (app.before_request_funcs, app.after_request_funcs, app.url_value_preprocessors)
-        for name in (None, _NAME)
-    )
 
 
 # --- the stand-alone server -------------------------------------------------------------------------------
