@@ -75,7 +75,9 @@ LAYERS = [
         "web.pages.script",
         "web.flask_response",
     ],
-    ["web.pages.dashboard", "web.pages.playground", "web.extension", "servers"],
+    ["web.pages.dashboard", "web.pages.playground", "web.picture"],
+    ["web.extension"],
+    ["web.app", "servers"],
     ["cli", "__init__", "__main__"],
 ]
 IMPORTERS = {
@@ -91,8 +93,10 @@ IMPORTERS = {
         "web.pages.playground",
         "web.pages.script",
         "web.flask_response",
+        "web.app",
         "web.extension",
         "web.host_app",
+        "web.picture",
     },
     "jinja2": {"web.pages.dashboard", "web.pages.playground"},
     "markupsafe": {"markup", "web.pages.playground", "web.pages.script"},

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..config import Config, Server
+from ..web.app import create_app
 from ..web.clients import Proxies
-from ..web.extension import create_app
 from ..workers.rendering import cores
 from .access_log import AccessLog
 
