@@ -172,3 +172,23 @@ def test_each_library_has_one_importer() -> None:
 def test_importing_the_package_loads_no_decoder_and_no_server() -> None:
     code = "import sys, imagefactory; print([m for m in ('PIL', 'waitress', 'tqdm') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_the_names_that_users_import() -> None:
+    """``Pictures`` is for pages without Flask, so it must not load it."""
+    code = """
+import sys
+from imagefactory import Pictures
+assert "flask" not in sys.modules
+from imagefactory import ImageFactory, __version__, create_app
+import imagefactory.cli, imagefactory.markup
+from imagefactory.config import load
+assert Pictures is imagefactory.markup.Pictures
+assert callable(imagefactory.cli.main)
+try:
+    imagefactory.nonsense
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "module 'imagefactory' has no attribute 'nonsense'\n"
