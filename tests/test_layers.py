@@ -66,7 +66,7 @@ LAYERS = [
         "engine.generator",
         "monitoring.numbers",
     ],
-    ["web.explain", "web.responses"],
+    ["web.counting", "web.explain", "web.responses"],
     [
         "web.fastpath",
         "markup",

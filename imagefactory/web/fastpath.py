@@ -25,7 +25,8 @@ from ..storage.store import Body
 from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
 from ..urls.negotiation import negotiate
 from ..urls.query import Request
-from .responses import CHUNK, FilePart, accelerated, may_accelerate, note_answer, picture_reply
+from .counting import count_answer
+from .responses import CHUNK, FilePart, accelerated, may_accelerate, picture_reply
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -198,7 +199,7 @@ class FastPath:
 
     def _note(self, entry: _Entry, status: int, sent: int) -> None:
         """Count an answer of *sent* bytes."""
-        note_answer(self._tally, entry.answer, status, sent)
+        count_answer(self._tally, entry.answer, status, sent)
 
     def _measure(self) -> dict[str, float]:
         """What the memo takes."""
@@ -210,7 +211,7 @@ class FastPath:
         for entry in entries:
             hits = entry.hits
             entry.hits -= hits
-            note_answer(self._tally, entry.answer, 200, entry.answer.bytes, hits)
+            count_answer(self._tally, entry.answer, 200, entry.answer.bytes, hits)
 
     def _content(self, key: _Key, entry: _Entry, is_elsewhere: bool) -> bytes | BinaryIO | Body | None:
         """The bytes of an entry, a file that has them, or where the web server in front finds them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from ..errors import BadParameter, MethodNotAllowed, RequestError, Unavailable
 from ..storage.store import Body
 from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
 from ..urls.query import Request, leeway_of
+from .counting import count_answer, count_reply
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
@@ -22,19 +24,19 @@ from .host_app import has_hooks, is_guarded
 from .purge import purge_picture
 from .responses import (
     CHUNK,
-    METHODS,
     FilePart,
     Reply,
     accelerated,
     error_reply,
     json_reply,
     may_accelerate,
-    note_answer,
     options_reply,
     picture_reply,
 )
 
 __all__ = ["PictureView"]
+
+_Pairs = list[tuple[str, str]]
 
 
 class PictureView:
@@ -42,68 +44,106 @@ class PictureView:
 
     def __init__(self, app: Flask, generator: Generator, fastpath: FastPath | None) -> None:
         self._app = app
-        self.generator = generator
-        self.config = generator.config
-        self.fastpath = fastpath
+        self._generator = generator
+        self._http = generator.config.http
+        self._fastpath = fastpath
+        self._methods: dict[str, Callable[[str, _Pairs | None], Response]] = {
+            "GET": self._shown,
+            "HEAD": self._shown,
+            "OPTIONS": self._options,
+        }
+        if generator.config.admin.token:
+            self._methods["DELETE"] = self._purged
 
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
-        http, leeway, pairs = self.config.http, None, None
-        allowed = (*METHODS, "DELETE") if self.config.admin.token else METHODS
-        self.generator.keeper.start()
+        self._generator.keeper.start()
+        pairs = None
         try:
             with suppress(BadParameter):
                 pairs = _pairs()
-            if request.method == "OPTIONS":
-                self.generator.tally.add("requests options - 204")
-                return textual(options_reply(allowed, self._leeway(pairs), http))
-            if request.method not in allowed:
-                raise MethodNotAllowed(request.method, allowed)
-            if request.method == "DELETE":
-                reply = purge_picture(self.generator, request.environ, path)
-                self.generator.tally.add(f"requests purge - {reply.status}")
-                return textual(reply)
-            if http.explain and pairs is not None and (EXPLAIN, "1") in pairs:
-                pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
-                values = explain(self.generator, path, pairs, request.environ)
-                self.generator.tally.add("requests explain - 200")
-                return textual(json_reply(200, values))
-            grant = self.generator.access.check(path, pairs, self.generator.now_s())
-            hints = read_hints(request.environ, http, self.config.limits.ladder)
-            wanted = self.generator.rules.request(_pairs() if pairs is None else pairs, hints)
-            wanted, leeway = replace(wanted, grant=grant), wanted.leeway
-            for is_again in (False, True, True):
-                answer = self.generator.answer(
-                    path, wanted, request.headers.get("Accept", ""), must_open=is_again
-                )
-                reply = picture_reply(answer, wanted, request.environ, http, self.generator.now_s())
-                if not reply.has_body or request.method == "HEAD":
-                    self._remember(wanted, answer)
-                    note_answer(self.generator.tally, answer, reply.status, 0)
-                    return textual(reply)
-                body = self.generator.open(answer)
-                if body is None:
-                    continue
-                try:
-                    response = self._send(reply, body, answer.bytes)
-                except (FlaskNotFound, FileNotFoundError):
-                    continue  # removed between the look and the open
-                self._remember(wanted, answer)
-                note_answer(self.generator.tally, answer, reply.status, reply.stop - reply.start)
-                return response
-            raise Unavailable("the picture changes all the time", retry_after_s=1)
+            if request.method not in self._methods:
+                raise MethodNotAllowed(request.method, tuple(self._methods))
+            return self._methods[request.method](path, pairs)
         except RequestError as error:
-            self.generator.tally.add(f"requests {error.code} - {error.status}")
-            return textual(error_reply(error, leeway or self._leeway(pairs), http))
+            return self._failed(error, self._leeway(pairs))
         except Exception:
-            self.generator.tally.add("requests internal - 500")
+            count_reply(self._generator.tally, "internal", 500)
             raise
 
-    def _leeway(self, pairs: list[tuple[str, str]] | None) -> Leeway:
-        """What a query leaves to the browser, whatever else is wrong with it; None is one that is no text."""
-        return NO_LEEWAY if pairs is None else leeway_of(pairs, self.generator.rules.presets)
+    # --- the methods; *pairs* is the query, None where it is no text
 
-    def _send(self, reply: Reply, body: Body, length: int) -> Response:
+    def _shown(self, path: str, pairs: _Pairs | None) -> Response:
+        """The answer to GET and HEAD: the picture, or with ``explain=1`` what is known of it."""
+        if self._http.explain and pairs is not None and (EXPLAIN, "1") in pairs:
+            return self._explained(path, pairs)
+        asked = self._asked(path, pairs)
+        try:
+            return self._sent(path, asked)
+        except RequestError as error:
+            return self._failed(error, asked.leeway)
+
+    def _explained(self, path: str, pairs: _Pairs) -> Response:
+        pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
+        values = explain(self._generator, path, pairs, request.environ)
+        return self._counted("explain", json_reply(200, values))
+
+    def _options(self, path: str, pairs: _Pairs | None) -> Response:
+        return self._counted("options", options_reply(tuple(self._methods), self._leeway(pairs), self._http))
+
+    def _purged(self, path: str, pairs: _Pairs | None) -> Response:
+        return self._counted("purge", purge_picture(self._generator, request.environ, path))
+
+    def _failed(self, error: RequestError, leeway: Leeway) -> Response:
+        return self._counted(error.code, error_reply(error, leeway, self._http))
+
+    def _counted(self, result: str, reply: Reply) -> Response:
+        """A reply without bytes of a picture, counted as *result*."""
+        count_reply(self._generator.tally, result, reply.status)
+        return textual(reply)
+
+    # --- the steps of a picture
+
+    def _asked(self, path: str, pairs: _Pairs | None) -> Request:
+        """What the URL asks for. Raises Forbidden where it needs a signature, and BadParameter."""
+        generator = self._generator
+        grant = generator.access.check(path, pairs, generator.now_s())
+        hints = read_hints(request.environ, self._http, generator.config.limits.ladder)
+        asked = generator.rules.request(_pairs() if pairs is None else pairs, hints)
+        return replace(asked, grant=grant)
+
+    def _leeway(self, pairs: _Pairs | None) -> Leeway:
+        """What a query leaves to the browser, whatever else is wrong with it."""
+        return NO_LEEWAY if pairs is None else leeway_of(pairs, self._generator.rules.presets)
+
+    def _sent(self, path: str, asked: Request) -> Response:
+        """The picture, looked up again when its object was removed after the look-up."""
+        generator, accept = self._generator, request.headers.get("Accept", "")
+        for is_again in (False, True, True):
+            answer = generator.answer(path, asked, accept, must_open=is_again)
+            reply = picture_reply(answer, asked, request.environ, self._http, generator.now_s())
+            response = self._response(reply, answer)
+            if response is not None:
+                self._remember(asked, answer)
+                sent = 0 if request.method == "HEAD" else reply.stop - reply.start
+                count_answer(generator.tally, answer, reply.status, sent)
+                return response
+        raise Unavailable("the picture changes all the time", retry_after_s=1)
+
+    def _response(self, reply: Reply, answer: Answer) -> Response | None:
+        """*reply* with its bytes of *answer*; None if they are gone."""
+        if request.method == "HEAD" or not reply.has_body:
+            return textual(reply)
+        body = self._generator.open(answer)
+        if body is None:
+            return None
+        try:
+            return self._with_body(reply, body, answer.bytes)
+        except (FlaskNotFound, FileNotFoundError):
+            return None  # removed between the look-up and the open
+
+    def _with_body(self, reply: Reply, body: Body, length: int) -> Response:
+        """*reply* with its part of *body*, which is *length* bytes long, or with where a server finds it."""
         if body.data is not None:
             return headed(Response(body.data[reply.start : reply.stop]), reply)
         is_whole = (reply.start, reply.stop) == (0, length)
@@ -112,22 +152,21 @@ class PictureView:
                 wrapped = wrap_file(request.environ, body.file, CHUNK)
                 return headed(Response(wrapped, direct_passthrough=True), reply)
             return headed(Response(FilePart(body.file, reply.start, reply.stop)), reply)
-        if may_accelerate(reply, request.environ, self.config.http):
-            return headed(Response(), accelerated(reply, body, self.config.http))
+        if may_accelerate(reply, request.environ, self._http):
+            return headed(Response(), accelerated(reply, body, self._http))
         if is_whole:
             # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
             return headed(send_from_directory(body.root, body.name, conditional=False, etag=False), reply)
         file = (body.root / body.name).open("rb")
         return headed(Response(FilePart(file, reply.start, reply.stop)), reply)
 
-    def _remember(self, wanted: Request, answer: Answer) -> None:
+    def _remember(self, asked: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before the view."""
-        app = self._app
-        if self.fastpath is not None and not is_guarded(app, self.picture) and not has_hooks(app):
-            self.fastpath.remember(request.environ, wanted, answer)
+        if self._fastpath and not is_guarded(self._app, self.picture) and not has_hooks(self._app):
+            self._fastpath.remember(request.environ, asked, answer)
 
 
-def _pairs() -> list[tuple[str, str]]:
+def _pairs() -> _Pairs:
     """The names and values of the query. Raises BadParameter where it is no text."""
     try:
         return list(request.args.items(multi=True))

@@ -17,7 +17,6 @@ from werkzeug.datastructures import Headers
 from werkzeug.http import http_date
 
 from ..config import Http
-from ..engine.counters import Tally
 from ..engine.generator import Answer
 from ..errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from ..storage.store import Body
@@ -35,7 +34,6 @@ __all__ = [
     "error_reply",
     "json_reply",
     "may_accelerate",
-    "note_answer",
     "options_reply",
     "picture_reply",
 ]
@@ -97,27 +95,6 @@ def picture_reply(
     if verdict.status == 206:
         headers.append(("Content-Range", content_range(verdict, answer.bytes)))
     return Reply(verdict.status, headers, start, stop)
-
-
-def note_answer(tally: Tally, answer: Answer, status: int, sent: int, times: int = 1) -> None:
-    """Count *answer*, given *times* times with *status* and *sent* bytes of its body each.
-
-    ``requests <result> <encoding> <status>``; ``bytes_sent <encoding>``. Of variants that were sent whole
-    also ``bytes_of_variants <encoding>``, and ``bytes_of_sources <encoding>``: what the originals would have
-    taken instead. An original counts as the result ``original``.
-    """
-    if not times:
-        return
-    encoding = answer.media_type.removeprefix("image/")
-    result = "original" if answer.variant is None else answer.result
-    tally.add(f"requests {result} {encoding} {status}", times)
-    if answer.variant is not None:
-        tally.use(answer.variant.key.text(), times)
-        if sent == answer.bytes:
-            tally.add(f"bytes_of_variants {encoding}", times * sent)
-            tally.add(f"bytes_of_sources {encoding}", times * answer.source.stamp.size)
-    if sent:
-        tally.add(f"bytes_sent {encoding}", times * sent)
 
 
 def may_accelerate(reply: Reply, environ: Mapping[str, object], http: Http) -> bool:
