@@ -1,19 +1,18 @@
 """The ``ImageFactory`` extension: serves pictures in a Flask app.
 
-Only our own rules are touched: all methods and all errors of our addresses are answered here, so that a
-host app keeps its error handlers, its slashes and its 405.
+Only our own rules are touched: we answer all methods and all errors at our URLs, so a host app keeps its
+error handlers, its slashes and its 405.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from flask import Blueprint, Flask, has_request_context, request
-from flask.blueprints import BlueprintSetupState
+from flask import Flask, has_request_context, request
 from werkzeug.routing import BaseConverter
 
 from .. import config as configs
@@ -29,7 +28,8 @@ from .host_app import NAME, is_bare
 from .pages.dashboard import blueprint as dashboard_blueprint
 from .pages.script import blueprint as script_blueprint
 from .picture import PictureView
-from .purge import blueprint as ops_blueprint
+from .purge import blueprint as purge_blueprint
+from .routes import make_blueprint
 
 __all__ = ["ImageFactory"]
 
@@ -54,7 +54,7 @@ class ImageFactory:
     config: Config
     generator: Generator
     pictures: Pictures
-    fastpath: FastPath | None = None
+    fastpath: FastPath | None
 
     def __init__(
         self,
@@ -80,18 +80,20 @@ class ImageFactory:
         for name, helper in state.pictures.helpers().items():
             app.jinja_env.globals.setdefault(name, helper)
         app.extensions[NAME] = state
-        fastpath = FastPath(app.wsgi_app, state.generator) if is_bare(app) else None
-        view = PictureView(app, state.generator, fastpath)
-        app.register_blueprint(_blueprint(view, state.config.http.prefixes))
+        state.fastpath = FastPath(app.wsgi_app, state.generator) if is_bare(app) else None
+        view = PictureView(app, state.generator, state.fastpath)
+        app.url_map.converters.setdefault("imagefactory_path", _AnyPath)
+        rules = [f"{prefix}/<imagefactory_path:path>" for prefix in state.config.http.prefixes]
+        # Two slashes stay two, without a redirect.
+        app.register_blueprint(make_blueprint(NAME, "picture", rules, view.picture, merge_slashes=False))
         app.register_blueprint(script_blueprint())
         if state.config.admin.token:
-            app.register_blueprint(ops_blueprint(state.generator))
+            app.register_blueprint(purge_blueprint(state.generator))
             app.register_blueprint(dashboard_blueprint(state.generator))
-        if fastpath is None:
+        if state.fastpath is None:
             _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
         else:
-            state.fastpath = fastpath
-            app.wsgi_app = fastpath  # type: ignore[method-assign]  # Flask's own way to add middleware
+            app.wsgi_app = state.fastpath  # type: ignore[method-assign]  # Flask's own way to add middleware
 
 
 class _AppPictures(Pictures):
@@ -131,22 +133,3 @@ def _read_config(
         return replace(read, http=replace(read.http, prefixes=prefixes([url_prefix])))
     except ValueError as error:
         raise ConfigError("url_prefix", str(error)) from error
-
-
-def _blueprint(view: PictureView, prefixes: Sequence[str]) -> Blueprint:
-    blueprint = Blueprint(NAME, __name__)
-
-    def add_rules(setup: BlueprintSetupState) -> None:
-        app = setup.app
-        app.url_map.converters.setdefault("imagefactory_path", _AnyPath)
-        endpoint = f"{NAME}.picture"
-        for prefix in prefixes:
-            # Not by add_url_rule, which can't say "all methods". Two slashes stay two, no redirect.
-            rule = app.url_rule_class(
-                f"{prefix}/<imagefactory_path:path>", endpoint=endpoint, merge_slashes=False, methods=None
-            )
-            app.url_map.add(rule)
-        app.view_functions[endpoint] = view.picture
-
-    blueprint.record_once(add_rules)
-    return blueprint

@@ -11,7 +11,7 @@ from werkzeug.exceptions import NotFound as FlaskNotFound
 from werkzeug.wsgi import wrap_file
 
 from ..engine.generator import Answer, Generator
-from ..errors import BadParameter, MethodNotAllowed, RequestError, Unavailable
+from ..errors import BadParameter, RequestError, Unavailable
 from ..storage.store import Body
 from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
 from ..urls.query import Request, leeway_of
@@ -33,6 +33,7 @@ from .responses import (
     options_reply,
     picture_reply,
 )
+from .routes import chosen
 
 __all__ = ["PictureView"]
 
@@ -62,9 +63,7 @@ class PictureView:
         try:
             with suppress(BadParameter):
                 pairs = _pairs()
-            if request.method not in self._methods:
-                raise MethodNotAllowed(request.method, tuple(self._methods))
-            return self._methods[request.method](path, pairs)
+            return chosen(self._methods, request.method)(path, pairs)
         except RequestError as error:
             return self._failed(error, self._leeway(pairs))
         except Exception:

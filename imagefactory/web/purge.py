@@ -10,8 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Response, request
-from flask.blueprints import BlueprintSetupState
+from flask import Blueprint, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..common.units import parse_seconds
@@ -19,8 +18,6 @@ from ..engine.generator import Generator
 from ..errors import (
     BadParameter,
     BodyTooLarge,
-    MethodNotAllowed,
-    RequestError,
     StorageError,
     Unavailable,
     WrongType,
@@ -29,29 +26,19 @@ from ..errors import (
 from ..upkeep.purge import notify
 from ..upkeep.purge.removing import Selection, purge
 from .auth import authorize
-from .flask_response import textual
-from .responses import Reply, error_reply, json_reply, options_reply
+from .responses import Reply, json_reply
+from .routes import by_method, make_blueprint
 
 __all__ = ["blueprint", "purge_and_tell", "purge_picture"]
 
-_NAME = "imagefactory-ops"
-_METHODS = ("POST", "OPTIONS")
 _MAX_BODY = 64 * 1024
 _JSON = "application/json"
 
 
 def blueprint(generator: Generator) -> Blueprint:
-    """The routes below ``/-/``. All methods and all errors of theirs are answered here."""
-    found = Blueprint(_NAME, __name__)
-
-    def add_rules(setup: BlueprintSetupState) -> None:
-        endpoint = f"{_NAME}.purge"
-        # Not by add_url_rule, which can't say "all methods".
-        setup.app.url_map.add(setup.app.url_rule_class("/-/purge", endpoint=endpoint, methods=None))
-        setup.app.view_functions[endpoint] = lambda: _answered(lambda: _purge(generator))
-
-    found.record_once(add_rules)
-    return found
+    """The route ``POST /-/purge``."""
+    view = by_method({"POST": lambda: _purge(generator)})
+    return make_blueprint("imagefactory-ops", "purge", ["/-/purge"], view)
 
 
 def purge_picture(generator: Generator, environ: Mapping[str, object], path: str) -> Reply:
@@ -65,11 +52,7 @@ def purge_picture(generator: Generator, environ: Mapping[str, object], path: str
 
 
 def _purge(generator: Generator) -> Reply:
-    """The reply to a request to ``/-/purge``."""
-    if request.method == "OPTIONS":
-        return options_reply(_METHODS)
-    if request.method != "POST":
-        raise MethodNotAllowed(request.method, _METHODS)
+    """The reply to ``POST /-/purge``."""
     authorize(request.environ, generator.config.admin.token)
     if request.mimetype != _JSON:  # a form of another site can't send this without asking (Fetch, CORS)
         raise WrongType(request.mimetype, _JSON)
@@ -124,13 +107,6 @@ def purge_and_tell(generator: Generator, selection: Selection, is_dry_run: bool)
         if told is not None:
             answer["hook"] = {"ok": True} if told.ok else {"ok": False, "detail": told.detail}
     return answer
-
-
-def _answered(answer: Callable[[], Reply]) -> Response:
-    try:
-        return textual(answer())
-    except RequestError as error:
-        return textual(error_reply(error))
 
 
 # --- what is asked for

@@ -27,7 +27,6 @@ from .conditions import Verdict, content_range, judge
 
 __all__ = [
     "CHUNK",
-    "METHODS",
     "FilePart",
     "Reply",
     "accelerated",
@@ -39,7 +38,6 @@ __all__ = [
 ]
 
 CHUNK = 64 * 1024
-METHODS = ("GET", "HEAD", "OPTIONS")
 # An original may be anything that a browser would run as a page, were it not told otherwise.
 _CSP = "default-src 'none'; sandbox"
 
@@ -151,9 +149,7 @@ def error_reply(error: RequestError, leeway: Leeway = NO_LEEWAY, http: Http = _N
     return _json_reply(error.status, error.code, str(error), extra + _by_url(leeway, http))
 
 
-def options_reply(
-    allowed: tuple[str, ...] = METHODS, leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES
-) -> Reply:
+def options_reply(allowed: tuple[str, ...], leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES) -> Reply:
     """The reply to OPTIONS (RFC 9110 §9.3.7); *leeway* and *http* as in ``error_reply``."""
     return Reply(204, [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store"), *_by_url(leeway, http)])
 

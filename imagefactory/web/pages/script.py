@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, request, url_for
 from flask.blueprints import BlueprintSetupState
 from markupsafe import Markup
 
-from ...errors import MethodNotAllowed
-from ..flask_response import textual
-from ..responses import METHODS, Reply, error_reply, json_reply, options_reply
+from ..responses import Reply, json_reply
+from ..routes import by_method, make_blueprint
 
 __all__ = ["blueprint", "imagefactory_script", "imagefactory_script_url"]
 
@@ -25,19 +24,15 @@ _DIGEST = hashlib.sha256(_TEXT).hexdigest()
 
 
 def blueprint() -> Blueprint:
-    """The route, and the functions for templates. All its methods and errors are answered here."""
-    found = Blueprint(_NAME, __name__)
+    """The route, and the functions for templates."""
+    view = by_method({"GET": _script, "HEAD": _script})
+    found = make_blueprint(_NAME, "script", ["/-/imagefactory.<digest>.js"], view)
 
-    def add_rules(setup: BlueprintSetupState) -> None:
-        endpoint = f"{_NAME}.script"
-        # Not by add_url_rule, which can't say "all methods".
-        rule = setup.app.url_rule_class("/-/imagefactory.<digest>.js", endpoint=endpoint, methods=None)
-        setup.app.url_map.add(rule)
-        setup.app.view_functions[endpoint] = _script
-        setup.app.jinja_env.globals.setdefault("imagefactory_script", imagefactory_script)
-        setup.app.jinja_env.globals.setdefault("imagefactory_script_url", imagefactory_script_url)
+    @found.record_once
+    def add_functions(setup: BlueprintSetupState) -> None:
+        for function in (imagefactory_script, imagefactory_script_url):
+            setup.app.jinja_env.globals.setdefault(function.__name__, function)
 
-    found.record_once(add_rules)
     return found
 
 
@@ -52,15 +47,7 @@ def imagefactory_script(nonce: str = "") -> Markup:
     return Markup('<script type="module" src="{}"{}></script>').format(imagefactory_script_url(), attribute)
 
 
-def _script(digest: str) -> Response:
-    return textual(_reply(digest))
-
-
-def _reply(digest: str) -> Reply:
-    if request.method == "OPTIONS":
-        return options_reply()
-    if request.method not in METHODS:
-        return error_reply(MethodNotAllowed(request.method, METHODS))
+def _script(digest: str) -> Reply:
     if digest != _DIGEST[:12]:
         detail = f"this server has no such script; its own is imagefactory.{_DIGEST[:12]}.js"
         return json_reply(404, {"error": "not_found", "detail": detail})
