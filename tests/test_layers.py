@@ -34,6 +34,7 @@ LAYERS = [
         "model.job",
         "model.variant",
         "web.pages.charts",
+        "web.pages.page",
     ],
     [
         "urls.access",
@@ -90,6 +91,7 @@ IMPORTERS = {
     "flask": {
         "web.pages.dashboard",
         "web.purge",
+        "web.pages.page",
         "web.pages.playground",
         "web.pages.script",
         "web.flask_response",
@@ -99,7 +101,7 @@ IMPORTERS = {
         "web.picture",
         "web.routes",
     },
-    "jinja2": {"web.pages.dashboard", "web.pages.playground"},
+    "jinja2": {"web.pages.page"},
     "markupsafe": {"markup", "web.pages.playground", "web.pages.script"},
     "prometheus_client": {"monitoring.prometheus"},
     "waitress": {"servers"},

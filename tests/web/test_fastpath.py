@@ -55,7 +55,7 @@ TARGETS = {
 @pytest.fixture(autouse=True)
 def _one_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages have a new nonce in each answer: two of them could not be compared."""
-    monkeypatch.setattr("imagefactory.web.pages.playground.secrets.token_urlsafe", lambda count: "nonce")
+    monkeypatch.setattr("imagefactory.web.pages.page.secrets.token_urlsafe", lambda count: "nonce")
 
 
 def same(site: Site, url: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:

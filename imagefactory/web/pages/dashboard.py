@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from flask import Blueprint, Response, request
-from jinja2 import Environment, PackageLoader
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -41,6 +39,7 @@ from ...version import __version__
 from ..auth import is_authorized
 from ..purge import purge_and_tell
 from . import charts
+from .page import HEADERS, Pages
 
 __all__ = ["blueprint"]
 
@@ -53,10 +52,13 @@ _LINK_S = 3600  # how long a link to a picture lasts that needs a signature
 _THUMBNAIL = 192  # pixels of the longer side
 _THUMBNAILS_BYTES = 4_000_000
 _SHOWN = 500  # variants on the page of one picture
+_POLICY = (
+    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
+    **HEADERS,
     "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "X-Robots-Tag": "noindex",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -92,10 +94,7 @@ class _Dashboard:
         self._listing = _Listing([], -math.inf)
         self._is_listing = threading.Lock()
         self._thumbnails: Memo[str, bytes] = Memo(_THUMBNAILS_BYTES)
-        self._jinja = Environment(
-            loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        )
-        self._jinja.filters |= {"size": size_text, "ratio": ratio_text, "moment": _moment}
+        self._pages = Pages(_POLICY, _HEADERS, {"size": size_text, "ratio": ratio_text, "moment": _moment})
 
     def blueprint(self) -> Blueprint:
         """The pages below ``/-/``, each for who has the token."""
@@ -363,18 +362,7 @@ class _Dashboard:
     # --- answers
 
     def _page(self, template: str, status: int = 200, **values: Any) -> Response:
-        nonce = secrets.token_urlsafe(16)
-        html = self._jinja.get_template(template).render(
-            values, nonce=nonce, base=_base(), version=__version__
-        )
-        # The log may name a file that is not UTF-8, and then has lone surrogates.
-        response = Response(html.encode("utf-8", "backslashreplace"), status)
-        response.headers.update(_HEADERS)
-        response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src 'self'; "
-            "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-        )
-        return response
+        return self._pages.render(template, status, base=_base(), version=__version__, **values)
 
     def _said(self, status: int, text: str) -> Response:
         return self._page("dashboard-said.html", status, title=HTTP_STATUS_CODES[status], text=text)

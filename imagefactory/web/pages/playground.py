@@ -8,14 +8,12 @@ script. Like the dashboard's, its pages come from a Jinja of their own.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import islice
 from urllib.parse import quote, urlencode
 
 from flask import Response, abort, request
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from ...engine.generator import Generator
@@ -25,12 +23,17 @@ from ...model.recipe import COMPASS
 from ...urls.query import parse_request
 from ..flask_response import textual
 from ..responses import error_reply, json_reply
+from .page import HEADERS, Pages
 
 __all__ = ["playground"]
 
 _PAGE = 60  # pictures on one page
 _LARGE = 1280  # pixels of what stands for the original
 _WIDTHS = (320, 640, 1280)
+_POLICY = (
+    "default-src 'none'; img-src 'self' blob: data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 _Query = Mapping[str, str | int]
 
 
@@ -44,10 +47,7 @@ class _Playground:
         self._generator = generator
         self._limits = generator.config.limits
         self._presets = {name: preset.values for name, preset in sorted(generator.rules.presets.items())}
-        self._jinja = Environment(
-            loader=PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        )
-        self._jinja.filters["address"] = _address
+        self._pages = Pages(_POLICY, {**HEADERS, "Cache-Control": "no-cache"}, {"address": _address})
         # Not included by Jinja: a script has braces of its own.
         folder = files(__package__) / "templates"
         self._css, self._js = (
@@ -93,9 +93,8 @@ class _Playground:
             values = {"q": text, "page": number}
             return f"{base}?{urlencode({name: value for name, value in values.items() if value})}"
 
-        nonce = secrets.token_urlsafe(16)
-        html = self._jinja.get_template("playground.html").render(
-            nonce=nonce,
+        return self._pages.render(
+            "playground.html",
             css=self._css,
             js=self._js,
             base=base,
@@ -117,17 +116,6 @@ class _Playground:
             pairs=lambda names: [(name, name) for name in names],
             settings=settings,
         )
-        # A folder may have a name that is not UTF-8, and then has lone surrogates.
-        response = Response(html.encode("utf-8", "backslashreplace"))
-        response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; img-src 'self' blob: data:; style-src 'nonce-{nonce}'; "
-            f"script-src 'nonce-{nonce}'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-            "frame-ancestors 'none'"
-        )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
     def _queries(self) -> tuple[_Query, _Query, dict[str, _Query]]:
         """The queries of a thumbnail, of a large rendition, and of the links below a picture, by name."""
