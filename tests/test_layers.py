@@ -33,7 +33,6 @@ LAYERS = [
         "urls.negotiation",
         "model.job",
         "model.variant",
-        "web.pages.charts",
         "web.pages.page",
     ],
     [
@@ -67,7 +66,16 @@ LAYERS = [
         "engine.generator",
         "monitoring.numbers",
     ],
-    ["web.counting", "web.explain", "web.responses"],
+    [
+        "web.counting",
+        "web.explain",
+        "web.responses",
+        "web.pages.charts",
+        "web.pages.forms",
+        "web.pages.picture_list",
+        "web.pages.thumbnails",
+        "web.pages.variant_url",
+    ],
     [
         "web.fastpath",
         "markup",
@@ -91,6 +99,7 @@ IMPORTERS = {
     "flask": {
         "web.pages.dashboard",
         "web.purge",
+        "web.pages.forms",
         "web.pages.page",
         "web.pages.playground",
         "web.pages.script",

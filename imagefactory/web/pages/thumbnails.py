@@ -1,0 +1,63 @@
+"""Thumbnails for the dashboard: of a small variant that is there, else rendered and not stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...common.memo import Memo
+from ...engine.generator import Generator
+from ...model.recipe import Recipe, parse
+from ...model.variant import Source
+from ...storage.index import VariantRow
+from ...storage.store import DiskStore
+
+__all__ = ["Thumbnails"]
+
+_SIDE = 192  # pixels of the longer side
+_MEMO_BYTES = 4_000_000
+# Small enough for a list, large enough to be recognised, shown by every browser.
+_SMALL = range(96, 401)
+_SMALL_BYTES = 60_000
+_EVERYWHERE = ("webp", "jpeg", "png", "gif")
+
+
+class Thumbnails:
+    """The thumbnails of the sources of *generator*."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._memo: Memo[str, bytes] = Memo(_MEMO_BYTES)
+
+    def make(self, source: Source) -> tuple[bytes, str]:
+        """The bytes of the thumbnail of *source*, and their encoding. It counts as no use, and is not stored
+        in the cache. Raises as ``Generator.preview``."""
+        data = self._memo.get(source.digest)
+        if data is not None:
+            return data, "webp"
+        store = self._generator.store
+        if isinstance(store, DiskStore):
+            for row in sorted(store.index.of(source.digest), key=lambda row: row.bytes):
+                if row.key and row.variant and _is_small(row):
+                    file = store.open(row.variant)
+                    if file is not None:
+                        with file:
+                            return file.read(), row.key.encoding
+        pairs = [("size", f"{_SIDE}x{_SIDE}"), ("encoding", "webp"), ("anim", "0")]
+        wanted = self._generator.rules.wanted(source, self._generator.rules.operators_request(pairs), "")
+        data = self._generator.preview(source, wanted)
+        self._memo.put(source.digest, data, len(data) + 300)
+        return data, "webp"
+
+
+def _is_small(row: VariantRow) -> bool:
+    """Whether the variant of *row* does as a thumbnail: the whole picture, small, as it is."""
+    key, variant = row.key, row.variant
+    if key is None or variant is None or key.encoding not in _EVERYWHERE or row.bytes > _SMALL_BYTES:
+        return False
+    try:
+        recipe = parse(key.recipe)
+    except ValueError:  # of another version
+        return False
+    plain = replace(Recipe(), width=recipe.width, height=recipe.height, quality=recipe.quality)
+    is_plain = replace(recipe, salt="", fit="inside", enlarge=False) == plain and recipe.fit != "pad"
+    return is_plain and max(variant.width, variant.height) in _SMALL
