@@ -21,7 +21,7 @@ from ..monitoring.prometheus import CONTENT_TYPE, exposition
 from .auth import is_authorized
 from .clients import is_local
 from .extension import ImageFactory
-from .flask_response import textual
+from .flask_response import to_flask
 from .pages.playground import playground
 from .responses import error_reply
 
@@ -70,20 +70,20 @@ def _health(factory: ImageFactory) -> Response:
 
 
 def _metrics(factory: ImageFactory, reader: Reader) -> Response:
-    """The numbers for Prometheus: for programs on this machine, and for who has the admin token."""
+    """The numbers for Prometheus: for programs on this machine, and with the admin token."""
     try:
         if not is_local(request.environ) and not is_authorized(request.environ, factory.config.admin.token):
             raise Unauthorized
         response = Response(exposition(reader.take()), content_type=CONTENT_TYPE)
     except RequestError as error:
-        return textual(error_reply(error))
+        return to_flask(error_reply(error))
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 
 def _show_error(error: Exception) -> Response:
-    """The errors of the stand-alone server's other addresses, in the same form as a picture's."""
+    """The errors of the stand-alone server's other URLs, in the same form as a picture's."""
     if isinstance(error, HTTPException):
         response = cast(Response, error.get_response(request.environ))
         code, detail = error.name.lower().replace(" ", "_"), error.description or error.name

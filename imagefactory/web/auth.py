@@ -1,4 +1,4 @@
-"""Who may do what an operator does: whoever has the token of ``[admin]``. Called by the doors."""
+"""The token of ``[admin]``: a request that has it may do what an operator does."""
 
 from __future__ import annotations
 

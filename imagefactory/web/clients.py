@@ -1,6 +1,6 @@
-"""Who asks: the address of the client, through the proxies that the config trusts, and whether it is us.
+"""The address of the client, through the proxies that the config trusts, and whether it is this machine.
 
-Called by the doors: for the access log, and for pages that only this machine may see. Nothing else reads
+The access log has the address; some pages are for this machine only. Nothing else reads
 ``X-Forwarded-For``. Anybody can send that header, so it counts only when a trusted proxy hands it over, and
 then only as far from the right as trusted proxies wrote it.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-__all__ = ["Proxies", "address", "is_local"]
+__all__ = ["Proxies", "client_address", "is_local"]
 
 # More proxies than this are not looked through: the header is as long as its sender likes.
 _HOPS = 32
@@ -44,11 +44,11 @@ _FORWARDING = frozenset(
 
 
 class Proxies:
-    """The proxies of ``[server] trusted_proxies``: IP addresses and networks, or ``*`` for whoever connects.
+    """The proxies of ``[server] trusted_proxies``: IP addresses and networks, or ``*`` for every peer.
 
-    ``*`` trusts who connects to this server and nobody behind: were the entries of the header trusted as
-    well, its first one would count, which is what the visitor likes to be. Raises ValueError for other texts,
-    which the config has refused already.
+    ``*`` trusts what connects to this server and nothing behind that: were the entries of the header trusted
+    as well, its first one would count, which is what the visitor likes to be. Raises ValueError for other
+    texts, which the config has refused already.
     """
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
@@ -59,7 +59,7 @@ class Proxies:
         return self._is_anybody or bool(self._networks)
 
     def client(self, peer: str, forwarded: str) -> str:
-        """The address of who asked *peer* to ask us, as canonical text, an IPv4 one never as ``::ffff:``.
+        """The address of the client of *peer*, as canonical text, an IPv4 one never as ``::ffff:``.
 
         *peer* is REMOTE_ADDR and *forwarded* the X-Forwarded-For that it sent. The answer is *peer* where
         that is not trusted, else the rightmost entry that is no trusted proxy; where all are, or one is
@@ -82,7 +82,7 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
-def address(environ: Mapping[str, object], proxies: Proxies) -> str:
+def client_address(environ: Mapping[str, object], proxies: Proxies) -> str:
     """The client's IP address; what the server says instead where it knows none (empty: a unix socket)."""
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
     return proxies.client(str(environ.get("REMOTE_ADDR", "")), str(forwarded))

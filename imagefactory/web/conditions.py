@@ -1,7 +1,7 @@
 """Preconditions and ranges: which status a request for a known body gets, and which of its bytes.
 
-Called by the fast path and by the view, once the variant's entity tag, date and length are known and the
-answer would be a 200 (RFC 9110 §13.2.1); both send what the verdict says. Werkzeug 3.1.9 gets eight of these
+They are judged once the variant's entity tag, date and length are known and the answer would be a 200
+(RFC 9110 §13.2.1). The fast path and the view send what the verdict says. Werkzeug 3.1.9 gets eight of these
 rules wrong, and its ``parse_date`` raises OverflowError for some dates. No Flask, no clock and no file here.
 """
 

@@ -1,6 +1,6 @@
 """What a URL means here, or why it is refused: the answer to ``?explain=1`` where ``[http] explain`` is on.
 
-Called by the view. It takes the same steps as a picture's answer, and stops before anything is rendered.
+It takes the same steps as a picture's answer, and stops before anything is rendered.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _SMALL = 128 * 1024
 # 3,200 and 1 to 5 were measured.
 _ENTRY_BYTES = 3000
 _CHARACTER_BYTES = 5
-# The same for what a URL leaves open: 200 beside the strings that it shares with its entries.
+# The same for a negotiation: 200 beside the strings that it shares with its entries.
 _OWN_BYTES = 500
 _METHODS = ("GET", "HEAD")
 _CONDITIONS = frozenset(
@@ -48,19 +48,19 @@ _CONDITIONS = frozenset(
 )
 _OK = "200 OK"
 
-# PATH_INFO, QUERY_STRING, and what was chosen for the visitor where the URL leaves that open.
+# PATH_INFO, QUERY_STRING, and the secondary key: what was negotiated, empty where nothing is.
 _Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Open:
-    """What a URL leaves to its visitor's browser; *own* is the source's own encoding."""
+class _Negotiation:
+    """What of a URL's answer is negotiated with the browser; *own* is the source's own encoding."""
 
     leeway: Leeway
     own: str
 
-    def choice(self, environ: Mapping[str, object], config: Config) -> str:
-        """What is chosen for the visitor of this request, in words, of which there are few; never empty."""
+    def secondary_key(self, environ: Mapping[str, object], config: Config) -> str:
+        """What the headers in *environ* choose, in words, of which there are few; never empty."""
         is_auto = self.leeway.encoding
         encoding = negotiate(str(environ.get("HTTP_ACCEPT", "")), self.own) if is_auto else "-"
         if self.leeway == _ENCODING:
@@ -97,7 +97,7 @@ class FastPath:
         self.app = app
         self._generator = generator
         self._http = generator.config.http
-        self._memo: Memo[_Key, _Entry | _Open] = Memo(generator.config.cache.memory_bytes)
+        self._memo: Memo[_Key, _Entry | _Negotiation] = Memo(generator.config.cache.memory_bytes)
         self._tally = generator.tally
         self._tally.feeders.append(self._feed)
         generator.meters.append(self._measure)
@@ -106,8 +106,8 @@ class FastPath:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
         entry = self._memo.get(key)
-        if isinstance(entry, _Open):
-            key = (key[0], key[1], entry.choice(environ, self._generator.config))
+        if isinstance(entry, _Negotiation):
+            key = (key[0], key[1], entry.secondary_key(environ, self._generator.config))
             entry = self._memo.get(key)
         if not isinstance(entry, _Entry) or environ["REQUEST_METHOD"] not in _METHODS:
             return self.app(environ, start_response)
@@ -131,7 +131,7 @@ class FastPath:
                 start_response(_OK, entry.headers[:])
                 self._note(entry, 200, 0)
                 return []
-            entry.hits += 1  # nobody comes in between: CPython changes threads at calls and jumps back
+            entry.hits += 1  # no thread comes in between: CPython changes threads at calls and jumps back
             if entry.hits == 1:  # counted before the call: _feed may run in there, and must find it
                 self._hit.append(entry)
             start_response(_OK, entry.headers[:])
@@ -141,7 +141,7 @@ class FastPath:
         return self.app(environ, start_response) if body is None else body
 
     def remember(self, environ: WSGIEnvironment, request: Request, answer: Answer) -> None:
-        """Give *answer* again to who asks for this URL, as long as nothing changes.
+        """Give *answer* again at this URL, as long as nothing changes.
 
         Left out is what holds for the moment only: a source that may change within the tick of its clock,
         or whose date lies in the future, and what was not stored.
@@ -158,9 +158,9 @@ class FastPath:
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
         leeway = request.leeway.heeded(self._http)
         if leeway != NO_LEEWAY and source.header is not None:
-            left = _Open(leeway, default_encoding(source.header))
-            self._memo.put(key, left, _weight(key, _OWN_BYTES))
-            key = (key[0], key[1], left.choice(environ, self._generator.config))
+            negotiation = _Negotiation(leeway, default_encoding(source.header))
+            self._memo.put(key, negotiation, _weight(key, _OWN_BYTES))
+            key = (key[0], key[1], negotiation.secondary_key(environ, self._generator.config))
         entry = _Entry(path, *source.stamp, epoch, headers, answer, request, until_s)
         self._memo.put(key, entry, _weight(key))
 
@@ -169,7 +169,7 @@ class FastPath:
     ) -> Iterable[bytes] | None:
         """The answer that takes more than a look: a condition, a range, or a body that is not in memory.
 
-        None when the body is gone: then the view makes it anew.
+        None when the body is gone: then the view looks again.
         """
         answer, http = entry.answer, self._http
         reply = picture_reply(answer, entry.request, environ, http, self._generator.now_s())

@@ -1,4 +1,4 @@
-"""A ``Reply`` as a response of Flask: for all doors that Flask opens."""
+"""A ``Reply`` as a response of Flask."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from flask import Response, request
 
 from .responses import Reply
 
-__all__ = ["headed", "textual"]
+__all__ = ["with_headers", "to_flask"]
 
 
-def headed(response: Response, reply: Reply) -> Response:
+def with_headers(response: Response, reply: Reply) -> Response:
     """*response* with the status and exactly the headers of *reply*."""
     response.status_code = reply.status
     response.automatically_set_content_length = False
@@ -18,6 +18,6 @@ def headed(response: Response, reply: Reply) -> Response:
     return response
 
 
-def textual(reply: Reply) -> Response:
+def to_flask(reply: Reply) -> Response:
     """A reply without bytes of a picture; of its text, nothing for HEAD."""
-    return headed(Response(b"" if request.method == "HEAD" else reply.text), reply)
+    return with_headers(Response(b"" if request.method == "HEAD" else reply.text), reply)

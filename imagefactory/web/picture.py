@@ -19,7 +19,7 @@ from .counting import count_answer, count_reply
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
-from .flask_response import headed, textual
+from .flask_response import to_flask, with_headers
 from .host_app import has_hooks, is_guarded
 from .purge import purge_picture
 from .responses import (
@@ -99,7 +99,7 @@ class PictureView:
     def _counted(self, result: str, reply: Reply) -> Response:
         """A reply without bytes of a picture, counted as *result*."""
         count_reply(self._generator.tally, result, reply.status)
-        return textual(reply)
+        return to_flask(reply)
 
     # --- the steps of a picture
 
@@ -132,7 +132,7 @@ class PictureView:
     def _response(self, reply: Reply, answer: Answer) -> Response | None:
         """*reply* with its bytes of *answer*; None if they are gone."""
         if request.method == "HEAD" or not reply.has_body:
-            return textual(reply)
+            return to_flask(reply)
         body = self._generator.open(answer)
         if body is None:
             return None
@@ -144,20 +144,21 @@ class PictureView:
     def _with_body(self, reply: Reply, body: Body, length: int) -> Response:
         """*reply* with its part of *body*, which is *length* bytes long, or with where a server finds it."""
         if body.data is not None:
-            return headed(Response(body.data[reply.start : reply.stop]), reply)
+            return with_headers(Response(body.data[reply.start : reply.stop]), reply)
         is_whole = (reply.start, reply.stop) == (0, length)
         if body.file is not None:
             if is_whole:
                 wrapped = wrap_file(request.environ, body.file, CHUNK)
-                return headed(Response(wrapped, direct_passthrough=True), reply)
-            return headed(Response(FilePart(body.file, reply.start, reply.stop)), reply)
+                return with_headers(Response(wrapped, direct_passthrough=True), reply)
+            return with_headers(Response(FilePart(body.file, reply.start, reply.stop)), reply)
         if may_accelerate(reply, request.environ, self._http):
-            return headed(Response(), accelerated(reply, body, self._http))
+            return with_headers(Response(), accelerated(reply, body, self._http))
         if is_whole:
             # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
-            return headed(send_from_directory(body.root, body.name, conditional=False, etag=False), reply)
+            whole = send_from_directory(body.root, body.name, conditional=False, etag=False)
+            return with_headers(whole, reply)
         file = (body.root / body.name).open("rb")
-        return headed(Response(FilePart(file, reply.start, reply.stop)), reply)
+        return with_headers(Response(FilePart(file, reply.start, reply.stop)), reply)
 
     def _remember(self, asked: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before the view."""

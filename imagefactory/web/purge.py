@@ -1,7 +1,7 @@
 """What an operator asks for over HTTP: ``DELETE`` of a picture, and ``POST /-/purge``.
 
-Registered only with a token in ``[admin]``, also in an app of somebody else's. A purge is answered when it is
-done, and who is in front (a CDN) knows of it.
+Registered only with a token in ``[admin]``, also in a host app. A purge is answered when it is done and the
+hooks, which purge a CDN in front, were told.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def purge_picture(generator: Generator, environ: Mapping[str, object], path: str
     """
     authorize(environ, generator.config.admin.token)
     generator.sources.locate(path)
-    return _purged(generator, Selection(paths=(path,)), is_dry_run=False)
+    return _purge_reply(generator, Selection(paths=(path,)), is_dry_run=False)
 
 
 def _purge(generator: Generator) -> Reply:
@@ -57,7 +57,7 @@ def _purge(generator: Generator) -> Reply:
     if request.mimetype != _JSON:  # a form of another site can't send this without asking (Fetch, CORS)
         raise WrongType(request.mimetype, _JSON)
     selection, is_dry_run = _selection(_body())
-    return _purged(generator, selection, is_dry_run)
+    return _purge_reply(generator, selection, is_dry_run)
 
 
 def _body() -> bytes:
@@ -73,7 +73,7 @@ def _body() -> bytes:
     return body
 
 
-def _purged(generator: Generator, selection: Selection, is_dry_run: bool) -> Reply:
+def _purge_reply(generator: Generator, selection: Selection, is_dry_run: bool) -> Reply:
     return json_reply(200, purge_and_tell(generator, selection, is_dry_run))
 
 
@@ -103,9 +103,9 @@ def purge_and_tell(generator: Generator, selection: Selection, is_dry_run: bool)
         bodies = notify.notices(
             purged.paths, purged.digests, selection.prefix, config.http.prefixes, selection.is_all
         )
-        told = notify.tell(config.admin, bodies)
-        if told is not None:
-            answer["hook"] = {"ok": True} if told.ok else {"ok": False, "detail": told.detail}
+        hook = notify.tell(config.admin, bodies)
+        if hook is not None:
+            answer["hook"] = {"ok": True} if hook.ok else {"ok": False, "detail": hook.detail}
     return answer
 
 
@@ -137,23 +137,23 @@ def _selection(body: bytes) -> tuple[Selection, bool]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is not text")
+        raise ValueError(f"{_quoted(value)} is not text")
     return value
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{_shown(value)} is not a list")
+        raise ValueError(f"{_quoted(value)} is not a list")
     return tuple(_text(item) for item in value)
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{_shown(value)} is not true or false")
+        raise ValueError(f"{_quoted(value)} is not true or false")
     return value
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     # Not what is in a list: it may be nested as deep as json.loads can just read, and dumps can't.
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"

@@ -1,4 +1,4 @@
-"""From an answer of the generator to status and headers: one place for both doors; no Flask, no PIL.
+"""From an answer of the generator to status and headers, for the view and the fast path; no Flask, no PIL.
 
 The header sets here are a contract, pinned by tests. The Flask view and the WSGI fast path send the same.
 """
@@ -74,7 +74,7 @@ def picture_reply(
         ("Content-Security-Policy", _CSP),
         ("X-Cache", answer.result),
     ]
-    headers += _by_url(request.leeway, http)
+    headers += _url_headers(request.leeway, http)
     if http.cache_tags:
         headers.append(tag_header(http.cache_tags, answer.source.path, answer.source.digest))
     if answer.seconds:
@@ -146,16 +146,17 @@ def error_reply(error: RequestError, leeway: Leeway = NO_LEEWAY, http: Http = _N
         extra.append(("WWW-Authenticate", 'Bearer realm="imagefactory"'))
     if isinstance(error, MethodNotAllowed):
         extra.append(("Allow", ", ".join(error.allowed)))
-    return _json_reply(error.status, error.code, str(error), extra + _by_url(leeway, http))
+    return _json_reply(error.status, error.code, str(error), extra + _url_headers(leeway, http))
 
 
 def options_reply(allowed: tuple[str, ...], leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES) -> Reply:
     """The reply to OPTIONS (RFC 9110 §9.3.7); *leeway* and *http* as in ``error_reply``."""
-    return Reply(204, [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store"), *_by_url(leeway, http)])
+    headers = [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store")]
+    return Reply(204, headers + _url_headers(leeway, http))
 
 
 def _failed(verdict: Verdict, length: int, request: Request, http: Http) -> Reply:
-    extra = _by_url(request.leeway, http)
+    extra = _url_headers(request.leeway, http)
     if verdict.status == 416:
         detail = f"the picture has {length} bytes, the range lies outside of them"
         extra.append(("Content-Range", content_range(verdict, length)))
@@ -168,7 +169,7 @@ def _json_reply(status: int, code: str, detail: str, extra: list[tuple[str, str]
 
 
 def json_reply(status: int, values: Mapping[str, object], extra: Iterable[tuple[str, str]] = ()) -> Reply:
-    """A reply with *values* as JSON, which nobody may keep."""
+    """A reply with *values* as JSON, which no cache may keep."""
     text = json.dumps(values).encode() + b"\n"
     headers = [
         ("Content-Type", "application/json"),
@@ -179,8 +180,8 @@ def json_reply(status: int, values: Mapping[str, object], extra: Iterable[tuple[
     return Reply(status, [*headers, *extra], text=text)
 
 
-def _by_url(leeway: Leeway, http: Http) -> list[tuple[str, str]]:
-    """The headers that every answer at an address has, whatever its status."""
+def _url_headers(leeway: Leeway, http: Http) -> list[tuple[str, str]]:
+    """The headers that every answer at the URL of a picture has, whatever its status."""
     headers, leeway = [], leeway.heeded(http)
     for name, value in (
         ("Vary", leeway.vary()),
@@ -197,14 +198,14 @@ def _by_url(leeway: Leeway, http: Http) -> list[tuple[str, str]]:
 def _cache_control(answer: Answer, request: Request, http: Http, now_s: float) -> str:
     if not answer.is_stable:
         return "no-store"
-    who = "private" if request.grant.is_private else "public"
+    scope = "private" if request.grant.is_private else "public"
     if request.grant.expires_s is not None:  # no copy outlives its URL
-        return f"{who}, max-age={max(0, min(http.max_age_s, int(request.grant.expires_s - now_s)))}"
+        return f"{scope}, max-age={max(0, min(http.max_age_s, int(request.grant.expires_s - now_s)))}"
     if request.version and request.version == answer.version:
-        return f"{who}, max-age=31536000, immutable"
+        return f"{scope}, max-age=31536000, immutable"
     if http.stale_while_revalidate_s:
-        return f"{who}, max-age={http.max_age_s}, stale-while-revalidate={http.stale_while_revalidate_s}"
-    return f"{who}, max-age={http.max_age_s}"
+        return f"{scope}, max-age={http.max_age_s}, stale-while-revalidate={http.stale_while_revalidate_s}"
+    return f"{scope}, max-age={http.max_age_s}"
 
 
 @lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
 from ..errors import MethodNotAllowed, RequestError
-from .flask_response import textual
+from .flask_response import to_flask
 from .responses import Reply, error_reply, options_reply
 
 __all__ = ["by_method", "chosen", "make_blueprint"]
@@ -45,9 +45,9 @@ def by_method(methods: Mapping[str, Callable[..., Reply]]) -> Callable[..., Resp
 
     def view(**values: str) -> Response:
         try:
-            return textual(chosen(handlers, request.method)(**values))
+            return to_flask(chosen(handlers, request.method)(**values))
         except RequestError as error:
-            return textual(error_reply(error))
+            return to_flask(error_reply(error))
 
     return view
 

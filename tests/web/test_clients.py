@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imagefactory.web.clients import Proxies, address, is_local
+from imagefactory.web.clients import Proxies, client_address, is_local
 
 NONE: list[str] = []
 LAN = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]
@@ -69,11 +69,11 @@ def test_the_address_of_the_client(
     environ = {"REMOTE_ADDR": peer}
     if forwarded is not None:
         environ["HTTP_X_FORWARDED_FOR"] = forwarded
-    assert address(environ, Proxies(trusted)) == expected
+    assert client_address(environ, Proxies(trusted)) == expected
 
 
 def test_a_server_that_says_nothing_has_a_client_without_address() -> None:
-    assert address({}, Proxies()) == ""
+    assert client_address({}, Proxies()) == ""
 
 
 @pytest.mark.parametrize(

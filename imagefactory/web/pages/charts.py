@@ -19,8 +19,8 @@ Point = tuple[float, float | None]  # unix time; None: nothing is known of that 
 
 
 def rates(counts: Sequence[tuple[float, float]]) -> list[Point]:
-    """How fast the counts of (time, count) grew, per second, at the end of each step; a count that fell was
-    begun anew and grew by what it is now."""
+    """How fast the counts of (time, count) grew, per second, at the end of each step; a count that fell
+    began at 0 again, and grew by what it is now."""
     found: list[Point] = []
     for (before_s, before), (now_s, now) in pairwise(counts):
         if now_s > before_s:

@@ -1,8 +1,7 @@
 """The dashboard at ``/-/``: numbers with small charts, the cache by picture, what failed of late.
 
-Registered only with a token in ``[admin]``, also in an app of somebody else's. Pages are HTML made here: the
-host's templates, filters and context take no part in it, so this has a Jinja of its own. Everything that
-changes something is a POST with a ticket; a look changes nothing, neither counts nor the cache.
+Registered only with a token in ``[admin]``, also in a host app. Everything that changes something is a POST
+with a ticket; a GET changes nothing, neither counts nor the cache.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class _Dashboard:
         self._token = generator.config.admin.token
         self._reader = Reader(generator)
         self._history = History(self._reader)
-        generator.keeper.watchers.append(lambda: self._look())
+        generator.keeper.watchers.append(lambda: self._sample())
         self._log = watch_log()
         self._list = PictureList(generator)
         self._thumbnails = Thumbnails(generator)
@@ -74,7 +73,7 @@ class _Dashboard:
         self._pages = Pages(_POLICY, _HEADERS, {"size": size_text, "ratio": ratio_text, "moment": _moment})
 
     def blueprint(self) -> Blueprint:
-        """The pages below ``/-/``, each for who has the token."""
+        """The pages below ``/-/``, each behind the token."""
         found = Blueprint(_NAME, __name__, url_prefix="/-")
         for rule, page, methods in (
             ("/", self._front, ["GET"]),
@@ -88,11 +87,13 @@ class _Dashboard:
         return found
 
     def _guarded(self, page: Callable[..., Response]) -> Callable[..., Response]:
-        """*page* for who has the token; errors of ours become a page."""
+        """*page* behind the token; errors of ours become a page."""
 
         def answer(**values: str) -> Response:
             if not is_authorized(request.environ, self._token):
-                response = self._said(401, "The password is the token of [admin]; any user name will do.")
+                response = self._message_page(
+                    401, "The password is the token of [admin]; any user name will do."
+                )
                 # RFC 7617 §2.1: the password's characters are sent as UTF-8.
                 response.headers["WWW-Authenticate"] = 'Basic realm="imagefactory", charset="UTF-8"'
                 return response
@@ -100,9 +101,9 @@ class _Dashboard:
             try:
                 return page(**values)
             except RequestError as error:
-                return self._said(error.status, str(error))
+                return self._message_page(error.status, str(error))
             except StorageError as error:
-                return self._said(503, f"The cache can't be read at the moment: {error}.")
+                return self._message_page(503, f"The cache can't be read at the moment: {error}.")
 
         return answer
 
@@ -112,7 +113,7 @@ class _Dashboard:
         try:
             arguments = request.args
         except UnicodeDecodeError:
-            return self._said(400, "The query has bytes that are not UTF-8.")
+            return self._message_page(400, "The query has bytes that are not UTF-8.")
         order = arguments.get("by", "bytes")
         order = order if order in ORDERS else "bytes"
         text = arguments.get("q", "")[:200]
@@ -130,8 +131,8 @@ class _Dashboard:
         return self._page(
             "dashboard.html",
             title="imagefactory",
-            message=_message(arguments),
-            numbers=self._shown_numbers(),
+            message=_purge_message(arguments),
+            numbers=self._current_numbers(),
             pictures=[self._row(each) for each in found[(page - 1) * _PAGE : page * _PAGE]],
             found=len(found),
             text=text,
@@ -149,7 +150,7 @@ class _Dashboard:
         )
 
     def _numbers(self) -> Response:
-        return self._page("dashboard-numbers.html", numbers=self._shown_numbers())
+        return self._page("dashboard-numbers.html", numbers=self._current_numbers())
 
     def _picture(self, path: str) -> Response:
         """The page of the picture at *path*: what it has now, or had when it was last asked for."""
@@ -160,17 +161,17 @@ class _Dashboard:
         known = store.source(path)
         if known is None:
             raise NotFound
-        return self._of(known.digest, known)
+        return self._picture_page(known.digest, known)
 
     def _content(self, digest: str) -> Response:
-        """The page of a picture whose path nobody knows any more."""
+        """The page of a picture whose path is no longer known."""
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
             raise NotFound
         if request.method == "POST":
             return self._purge(Selection(digests=(digest,)), digest)
-        return self._of(digest, None)
+        return self._picture_page(digest, None)
 
-    def _of(self, digest: str, source: Source | None) -> Response:
+    def _picture_page(self, digest: str, source: Source | None) -> Response:
         store = self._generator.store
         rows = store.index.of(digest) if isinstance(store, DiskStore) else []
         picture = Cached(
@@ -196,12 +197,12 @@ class _Dashboard:
     def _row(self, picture: Cached) -> Mapping[str, object]:
         """What a template needs of *picture*."""
         path = quote(picture.path, safe="/")
-        # The address changes with the content, so a browser may keep the thumbnail.
+        # The URL changes with the content, so a browser may keep the thumbnail.
         thumbnail = f"{_base()}thumbnail/{path}?v={picture.digest[:12]}" if path else ""
         return {
             "cached": picture,
             "name": picture.path or f"sha256:{picture.digest[:12]}…",
-            "address": f"{_base()}picture/{path}" if path else f"{_base()}content/{picture.digest}",
+            "url": f"{_base()}picture/{path}" if path else f"{_base()}content/{picture.digest}",
             "thumbnail": thumbnail,
             "ticket": self._forms.ticket(picture.path or picture.digest, self._generator.now_s()),
         }
@@ -226,7 +227,7 @@ class _Dashboard:
         """Purge *selection*, if the form was one of ours, and go back to the list."""
         problem = self._forms.problem(request, name, self._generator.now_s())
         if problem:
-            return self._said(403, problem)
+            return self._message_page(403, problem)
         done = purge_and_tell(self._generator, selection, is_dry_run=False)
         self._list.forget()
         hook = done.get("hook")
@@ -240,11 +241,11 @@ class _Dashboard:
 
     # --- numbers
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         self._history.look(self._generator.now_s())
         self._list.forget_if_unused()
 
-    def _shown_numbers(self) -> Mapping[str, object]:
+    def _current_numbers(self) -> Mapping[str, object]:
         """What the template of the numbers shows."""
         now_s = self._generator.now_s()
         reading = self._reader.take()
@@ -265,8 +266,8 @@ class _Dashboard:
     def _page(self, template: str, status: int = 200, **values: Any) -> Response:
         return self._pages.render(template, status, base=_base(), version=__version__, **values)
 
-    def _said(self, status: int, text: str) -> Response:
-        return self._page("dashboard-said.html", status, title=HTTP_STATUS_CODES[status], text=text)
+    def _message_page(self, status: int, text: str) -> Response:
+        return self._page("dashboard-message.html", status, title=HTTP_STATUS_CODES[status], text=text)
 
 
 _ORDER_TITLES = {
@@ -279,11 +280,11 @@ _ORDER_TITLES = {
 
 
 def _base() -> str:
-    """The address of the dashboard in the app that it is part of."""
+    """The URL of the dashboard, below where the app is mounted (SCRIPT_NAME)."""
     return f"{request.script_root}/-/"
 
 
-def _message(arguments: Mapping[str, str]) -> str:
+def _purge_message(arguments: Mapping[str, str]) -> str:
     """What a purge came to, from the numbers that it redirected with."""
     count, size = arguments.get("purged", ""), arguments.get("bytes", "")
     if not (count.isascii() and count.isdecimal() and size.isascii() and size.isdecimal()):

@@ -21,7 +21,7 @@ from ...errors import NotFound, RequestError, Undecodable
 from ...model.formats import ENCODINGS, PICTURE_SUFFIXES
 from ...model.recipe import COMPASS
 from ...urls.query import parse_request
-from ..flask_response import textual
+from ..flask_response import to_flask
 from ..responses import error_reply, json_reply
 from .page import HEADERS, Pages
 
@@ -47,7 +47,7 @@ class _Playground:
         self._generator = generator
         self._limits = generator.config.limits
         self._presets = {name: preset.values for name, preset in sorted(generator.rules.presets.items())}
-        self._pages = Pages(_POLICY, {**HEADERS, "Cache-Control": "no-cache"}, {"address": _address})
+        self._pages = Pages(_POLICY, {**HEADERS, "Cache-Control": "no-cache"}, {"url": _url})
         # Not included by Jinja: a script has braces of its own.
         folder = files(__package__) / "templates"
         self._css, self._js = (
@@ -166,9 +166,9 @@ class _Playground:
             )
         except RequestError as error:
             reply = error_reply(error)
-        return textual(reply)
+        return to_flask(reply)
 
 
-def _address(path: str, prefix: str, query: _Query) -> str:
+def _url(path: str, prefix: str, query: _Query) -> str:
     """The URL of a picture, as the script writes it too."""
     return prefix + quote(path, safe="/") + (f"?{urlencode(query)}" if query else "")

@@ -37,7 +37,7 @@ def blueprint() -> Blueprint:
 
 
 def imagefactory_script_url() -> str:
-    """The address of the script, below where the app is mounted (SCRIPT_NAME). Needs an app context."""
+    """The URL of the script, below where the app is mounted (SCRIPT_NAME). Needs an app context."""
     return url_for(f"{_NAME}.script", digest=_DIGEST[:12])
 
 

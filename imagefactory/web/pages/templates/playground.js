@@ -8,7 +8,7 @@ const isFixed = settings.sizes === "presets";
 const DEFAULTS = isFixed ? {} : {scalex: `${isStepped("scalex") ? snapped(640) : Math.min(640, settings.maxSide)}`, encoding: "auto"};
 let path = "", source = null, timer = 0, running = new AbortController(), turning = new AbortController();
 
-// --- values and addresses
+// --- values and URLs
 
 // The parameters that the form asks for, in its order; what is left at its default is left out.
 function parameters() {
@@ -18,7 +18,7 @@ function parameters() {
   return values;
 }
 
-function address(values) {
+function urlOf(values) {
   const query = new URLSearchParams(values).toString().replaceAll("%2C", ",");
   return settings.prefix + path.split("/").map(encodeURIComponent).join("/") + (query && "?" + query);
 }
@@ -26,7 +26,7 @@ function address(values) {
 // What stands for the original: large, and turned as the result is, so that a focal point means the same.
 function large(values) {
   const turns = ["rotate", "flip", "flop"].filter(name => name in values).map(name => [name, values[name]]);
-  return address({...settings.large, ...Object.fromEntries(turns)});
+  return urlOf({...settings.large, ...Object.fromEntries(turns)});
 }
 
 function size(bytes) {
@@ -91,12 +91,12 @@ async function draw() {
   const {signal} = running, values = parameters();
   remember();
   result.classList.add("busy");
-  describe(address(values), values);
+  describe(urlOf(values), values);
   $("said").textContent = "asking …";
   try {
-    const other = compare.value && !compare.disabled ? address({...values, encoding: compare.value}) : "";
+    const other = compare.value && !compare.disabled ? urlOf({...values, encoding: compare.value}) : "";
     const [left, right] = await Promise.all([
-      fetched(address(values), signal),
+      fetched(urlOf(values), signal),
       other && fetched(other, signal),
     ]);
     if (signal.aborted) return;
@@ -110,7 +110,7 @@ async function draw() {
     tell(left, right);
     one.alt = `${path} as it was asked for`;
     result.classList.remove("busy");
-    describe(address(values), values);
+    describe(urlOf(values), values);
   } catch (error) {
     if (!signal.aborted) refuse(error);
   }
@@ -176,7 +176,7 @@ async function choose(chosen) {
   $("bench").hidden = false;
   mark();
   original.querySelector("img").alt = path;
-  if ($("open")) $("open").href = address({});
+  if ($("open")) $("open").href = urlOf({});
   $("about").textContent = "";
   const about = fetch(`${settings.base}?${new URLSearchParams({about: path})}`)
     .then(async reply => reply.ok ? reply.json() : Promise.reject(await problem(reply)));
