@@ -1,7 +1,7 @@
 """What a visitor's browser says of itself, in few steps: client hints, and ``Save-Data``.
 
-Read by both doors, for URLs that leave something to it (``Leeway``). Whatever stands in the headers, such a
-URL has a handful of answers: a width is a step of the ladder, a dpr one of four. ``Accept`` is read in
+They are read for URLs that leave something to be negotiated (``Negotiated``). Whatever stands in the headers,
+such a URL has a handful of answers: a width is a step of the ladder, a dpr one of four. ``Accept`` is read in
 ``negotiation``.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..config import Http
 from ..config.values import MAX_SIDE
 
-__all__ = ["NO_HINTS", "NO_LEEWAY", "Hints", "Leeway", "read_hints"]
+__all__ = ["NO_HINTS", "NOTHING_NEGOTIATED", "Hints", "Negotiated", "read_hints"]
 
 # What an answer depends on. The second name of a client hint is the one of before 2021; Accept-CH asks for
 # the first. Not Viewport-Width for the width: it says nothing of the picture's place in the page, needs the
@@ -32,24 +32,24 @@ _NUMBER = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,20})?", re.ASCII)  # Chromium zoom
 
 
 @dataclass(frozen=True, slots=True)
-class Leeway:
-    """What a URL leaves to what its visitor's browser says: the *encoding*, the *width*, the *dpr*, where
-    they are ``auto``, and whether *saving* bytes can make a difference."""
+class Negotiated:
+    """What a URL leaves to content negotiation (RFC 9110 §12.1), so that headers choose: the *encoding*, the
+    *width*, the *dpr*, where they are ``auto``, and whether *saving* bytes can make a difference."""
 
     encoding: bool = False
     width: bool = False
     dpr: bool = False
     saving: bool = False
 
-    def heeded(self, http: Http) -> Leeway:
+    def heeded(self, http: Http) -> Negotiated:
         """What of it a server with *http* listens for."""
         has_hints = http.client_hints
-        return Leeway(
+        return Negotiated(
             self.encoding, self.width and has_hints, self.dpr and has_hints, self.saving and http.save_data
         )
 
     def vary(self) -> str:
-        """The value of Vary (RFC 9110 §12.5.5), empty where there is no leeway."""
+        """The value of Vary (RFC 9110 §12.5.5), empty where nothing is negotiated."""
         return ", ".join(name for part, names in _HEADERS.items() if getattr(self, part) for name in names)
 
     def said(self, environ: Mapping[str, object]) -> dict[str, str]:
@@ -62,8 +62,8 @@ class Leeway:
         return ", ".join(_HEADERS[part][0] for part in ("width", "dpr") if getattr(self, part))
 
 
-NO_LEEWAY = Leeway()
-_ALL = Leeway(True, True, True, True)
+NOTHING_NEGOTIATED = Negotiated()
+_ALL = Negotiated(True, True, True, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +80,22 @@ NO_HINTS = Hints()
 
 
 def read_hints(
-    environ: Mapping[str, object], http: Http, ladder: Sequence[int], leeway: Leeway = _ALL
+    environ: Mapping[str, object], http: Http, ladder: Sequence[int], negotiated: Negotiated = _ALL
 ) -> Hints:
-    """What *environ* (of WSGI) says of what is in *leeway*, as far as *http* heeds it.
+    """What *environ* (of WSGI) says of what is in *negotiated*, as far as *http* heeds it.
 
     A width goes up to the next step of *ladder*, a dpr to the next of 1, 1.5, 2 and 3; above the last it is
     the last. Who says nothing, or nothing that can be true, has a dpr of 1 and the middle step. Firefox and
     Safari never say anything: the source's own width would be megabytes for all of them. With the default
     ladder the middle step is 800, what a phone of 400 CSS pixels can show.
     """
-    leeway = leeway.heeded(http)
+    negotiated = negotiated.heeded(http)
     width, dpr = 0, 0.0
-    if leeway.width:
+    if negotiated.width:
         width = int(_step(environ, "width", ladder, MAX_SIDE) or ladder[len(ladder) // 2])
-    if leeway.dpr:
+    if negotiated.dpr:
         dpr = _step(environ, "dpr", _DPRS, _HIGHEST_DPR) or 1.0
-    return Hints(width, dpr, leeway.saving and _is_saving(environ))
+    return Hints(width, dpr, negotiated.saving and _is_saving(environ))
 
 
 def _step(environ: Mapping[str, object], part: str, steps: Sequence[float], highest: float) -> float | None:

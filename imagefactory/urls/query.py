@@ -15,10 +15,10 @@ from typing import Any
 from ..errors import BadParameter, ConfigError, nearest
 from ..model.formats import ENCODINGS
 from ..model.recipe import Recipe
-from .client_hints import NO_HINTS, NO_LEEWAY, Hints, Leeway
+from .client_hints import NO_HINTS, NOTHING_NEGOTIATED, Hints, Negotiated
 from .parameters import AUTO, FREE, MICRO, NAMES, PARAMETERS, PIXELS, by_canonical_name, show
 
-__all__ = ["PUBLIC", "Grant", "Preset", "Request", "compile_presets", "leeway_of", "parse_request"]
+__all__ = ["PUBLIC", "Grant", "Preset", "Request", "compile_presets", "negotiated_in", "parse_request"]
 
 _Values = dict[str, Any]  # by the names in the column "value" of the table in ``parameters``
 
@@ -42,7 +42,7 @@ class Request:
     *is_plain* is true where nothing was asked that could change a pixel: the answer is the original.
     *quality* of the recipe is the asked one; the default of the encoding comes in when that is known.
     *download* is the asked file name, empty for the default name, None to show the picture in place.
-    *grant* is what ``access`` says about its URL, *leeway* what that leaves to its visitor's browser. *basis*
+    *grant* is what ``access`` says about its URL, *negotiated* what the browser's headers choose. *basis*
     is the recipe for a browser that says nothing of itself, None where it is the same; *is_saving*: the
     visitor wants to save bytes, and this server heeds that.
     """
@@ -54,7 +54,7 @@ class Request:
     version: str = ""
     download: str | None = None
     grant: Grant = PUBLIC
-    leeway: Leeway = NO_LEEWAY
+    negotiated: Negotiated = NOTHING_NEGOTIATED
     basis: Recipe | None = None
     is_saving: bool = False
 
@@ -99,17 +99,17 @@ def parse_request(
     return _request(values, salt, name, hints)
 
 
-def leeway_of(
+def negotiated_in(
     pairs: Iterable[tuple[str, str]], presets: Mapping[str, Preset] = MappingProxyType({})
-) -> Leeway:
-    """``Request.leeway``, also of a query with mistakes: their errors need the right Vary. It is too wide
+) -> Negotiated:
+    """``Request.negotiated``, also of a query with mistakes: their errors need the right Vary. It is too wide
     where values turn out to do nothing."""
     asked: dict[str, object] = {name: text.lower() for name, text in by_canonical_name(pairs).items()}
     for name, text in pairs:
         if NAMES.get(name) == "preset" and text in presets:
             asked = {**presets[text].values, **asked}
     may_save = not PIXELS.isdisjoint(asked) and ("dpr" in asked or "quality" not in asked)
-    return Leeway(
+    return Negotiated(
         asked.get("encoding") == "auto", asked.get("scalex") == "auto", asked.get("dpr") == "auto", may_save
     )
 
@@ -186,7 +186,7 @@ def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
     encoding = values.get("encoding", "")
     # A background alone is seen nowhere: the source's own encoding keeps its transparency.
     is_plain = not encoding and replace(recipe, background="") == Recipe(salt=salt)
-    leeway = NO_LEEWAY if is_plain else _leeway(values, encoding)
+    negotiated = NOTHING_NEGOTIATED if is_plain else _negotiated(values, encoding)
     return Request(
         recipe,
         encoding,
@@ -194,17 +194,17 @@ def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
         preset,
         values.get("version", ""),
         values.get("download"),
-        leeway=leeway,
-        is_saving=hints.is_saving and leeway.saving,
+        negotiated=negotiated,
+        is_saving=hints.is_saving and negotiated.saving,
     )
 
 
-def _leeway(values: _Values, encoding: str) -> Leeway:
+def _negotiated(values: _Values, encoding: str) -> Negotiated:
     sides = [side for _, size in values.get("sizes", ()) for side in size if side]
     has_number = any(side != AUTO for side in sides)  # else there is nothing to multiply
     dpr = values.get("dpr", 1.0) if has_number else 1.0
     has_quality = encoding not in ENCODINGS or ENCODINGS[encoding].has_quality
-    return Leeway(
+    return Negotiated(
         encoding == "auto",
         AUTO in sides,
         dpr == AUTO,

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ..engine.generator import Generator
 from ..errors import RequestError, TooLarge
-from ..urls.client_hints import NO_LEEWAY, read_hints
+from ..urls.client_hints import NOTHING_NEGOTIATED, read_hints
 from ..urls.parameters import NAMES, OURS, address, by_canonical_name, in_order
 
 __all__ = ["NAME", "explain"]
@@ -55,11 +55,11 @@ def _explain(
     found["expires"], found["private"] = grant.expires_s, grant.is_private
     http, ladder = generator.config.http, generator.config.limits.ladder
     request = generator.rules.request(pairs, read_hints(environ, http, ladder))
-    leeway = replace(request.leeway.heeded(http), encoding=False)
-    if leeway != NO_LEEWAY:
+    negotiated = replace(request.negotiated.heeded(http), encoding=False)
+    if negotiated != NOTHING_NEGOTIATED:
         found["hints"] = {
-            "headers": leeway.said(environ),
-            **asdict(read_hints(environ, http, ladder, leeway)),
+            "headers": negotiated.said(environ),
+            **asdict(read_hints(environ, http, ladder, negotiated)),
         }
     source = generator.source(path)
     if source.header is not None:

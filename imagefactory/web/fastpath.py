@@ -22,7 +22,7 @@ from ..config import Config
 from ..engine.generator import Answer, Generator
 from ..model.formats import default_encoding
 from ..storage.store import Body
-from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
+from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
 from ..urls.negotiation import negotiate
 from ..urls.query import Request
 from .counting import count_answer
@@ -54,22 +54,22 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Negotiation:
-    """What of a URL's answer is negotiated with the browser; *own* is the source's own encoding."""
+    """What of the answers at a URL is negotiated; *own* is the source's own encoding."""
 
-    leeway: Leeway
+    negotiated: Negotiated
     own: str
 
     def secondary_key(self, environ: Mapping[str, object], config: Config) -> str:
         """What the headers in *environ* choose, in words, of which there are few; never empty."""
-        is_auto = self.leeway.encoding
+        is_auto = self.negotiated.encoding
         encoding = negotiate(str(environ.get("HTTP_ACCEPT", "")), self.own) if is_auto else "-"
-        if self.leeway == _ENCODING:
+        if self.negotiated == _ENCODING:
             return encoding
-        hints = read_hints(environ, config.http, config.limits.ladder, self.leeway)
+        hints = read_hints(environ, config.http, config.limits.ladder, self.negotiated)
         return f"{encoding} {hints.width} {hints.dpr} {hints.is_saving}"
 
 
-_ENCODING = Leeway(encoding=True)
+_ENCODING = Negotiated(encoding=True)
 
 
 @dataclass(slots=True)
@@ -156,9 +156,9 @@ class FastPath:
         headers = picture_reply(answer, request, {"REQUEST_METHOD": "GET"}, self._http, now_s).headers
         path = str(self._generator.sources.locate(source.path))
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
-        leeway = request.leeway.heeded(self._http)
-        if leeway != NO_LEEWAY and source.header is not None:
-            negotiation = _Negotiation(leeway, default_encoding(source.header))
+        negotiated = request.negotiated.heeded(self._http)
+        if negotiated != NOTHING_NEGOTIATED and source.header is not None:
+            negotiation = _Negotiation(negotiated, default_encoding(source.header))
             self._memo.put(key, negotiation, _weight(key, _OWN_BYTES))
             key = (key[0], key[1], negotiation.secondary_key(environ, self._generator.config))
         entry = _Entry(path, *source.stamp, epoch, headers, answer, request, until_s)

@@ -13,8 +13,8 @@ from werkzeug.wsgi import wrap_file
 from ..engine.generator import Answer, Generator
 from ..errors import BadParameter, RequestError, Unavailable
 from ..storage.store import Body
-from ..urls.client_hints import NO_LEEWAY, Leeway, read_hints
-from ..urls.query import Request, leeway_of
+from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
+from ..urls.query import Request, negotiated_in
 from .counting import count_answer, count_reply
 from .explain import NAME as EXPLAIN
 from .explain import explain
@@ -65,7 +65,7 @@ class PictureView:
                 pairs = _pairs()
             return chosen(self._methods, request.method)(path, pairs)
         except RequestError as error:
-            return self._failed(error, self._leeway(pairs))
+            return self._failed(error, self._negotiated(pairs))
         except Exception:
             count_reply(self._generator.tally, "internal", 500)
             raise
@@ -80,7 +80,7 @@ class PictureView:
         try:
             return self._sent(path, asked)
         except RequestError as error:
-            return self._failed(error, asked.leeway)
+            return self._failed(error, asked.negotiated)
 
     def _explained(self, path: str, pairs: _Pairs) -> Response:
         pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
@@ -88,13 +88,15 @@ class PictureView:
         return self._counted("explain", json_reply(200, values))
 
     def _options(self, path: str, pairs: _Pairs | None) -> Response:
-        return self._counted("options", options_reply(tuple(self._methods), self._leeway(pairs), self._http))
+        return self._counted(
+            "options", options_reply(tuple(self._methods), self._negotiated(pairs), self._http)
+        )
 
     def _purged(self, path: str, pairs: _Pairs | None) -> Response:
         return self._counted("purge", purge_picture(self._generator, request.environ, path))
 
-    def _failed(self, error: RequestError, leeway: Leeway) -> Response:
-        return self._counted(error.code, error_reply(error, leeway, self._http))
+    def _failed(self, error: RequestError, negotiated: Negotiated) -> Response:
+        return self._counted(error.code, error_reply(error, negotiated, self._http))
 
     def _counted(self, result: str, reply: Reply) -> Response:
         """A reply without bytes of a picture, counted as *result*."""
@@ -111,9 +113,9 @@ class PictureView:
         asked = generator.rules.request(_pairs() if pairs is None else pairs, hints)
         return replace(asked, grant=grant)
 
-    def _leeway(self, pairs: _Pairs | None) -> Leeway:
-        """What a query leaves to the browser, whatever else is wrong with it."""
-        return NO_LEEWAY if pairs is None else leeway_of(pairs, self._generator.rules.presets)
+    def _negotiated(self, pairs: _Pairs | None) -> Negotiated:
+        """What a query leaves to negotiation, whatever else is wrong with it."""
+        return NOTHING_NEGOTIATED if pairs is None else negotiated_in(pairs, self._generator.rules.presets)
 
     def _sent(self, path: str, asked: Request) -> Response:
         """The picture, looked up again when its object was removed after the look-up."""

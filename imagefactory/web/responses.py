@@ -21,7 +21,7 @@ from ..engine.generator import Answer
 from ..errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
 from ..storage.store import Body
 from ..urls.cache_tags import tag_header
-from ..urls.client_hints import NO_LEEWAY, Leeway
+from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated
 from ..urls.query import Request
 from .conditions import Verdict, content_range, judge
 
@@ -74,7 +74,7 @@ def picture_reply(
         ("Content-Security-Policy", _CSP),
         ("X-Cache", answer.result),
     ]
-    headers += _url_headers(request.leeway, http)
+    headers += _url_headers(request.negotiated, http)
     if http.cache_tags:
         headers.append(tag_header(http.cache_tags, answer.source.path, answer.source.digest))
     if answer.seconds:
@@ -136,9 +136,11 @@ class FilePart:
 _NO_PICTURES = Http()
 
 
-def error_reply(error: RequestError, leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES) -> Reply:
-    """The reply for *error*: JSON with its code and its public text. At the URL of a picture by its *leeway*
-    and by *http*."""
+def error_reply(
+    error: RequestError, negotiated: Negotiated = NOTHING_NEGOTIATED, http: Http = _NO_PICTURES
+) -> Reply:
+    """The reply for *error*: JSON with its code and its public text. At the URL of a picture it has the
+    headers of *http*, and those of what is *negotiated* there."""
     extra = []
     if isinstance(error, Unavailable):
         extra.append(("Retry-After", str(error.retry_after_s)))
@@ -146,17 +148,19 @@ def error_reply(error: RequestError, leeway: Leeway = NO_LEEWAY, http: Http = _N
         extra.append(("WWW-Authenticate", 'Bearer realm="imagefactory"'))
     if isinstance(error, MethodNotAllowed):
         extra.append(("Allow", ", ".join(error.allowed)))
-    return _json_reply(error.status, error.code, str(error), extra + _url_headers(leeway, http))
+    return _json_reply(error.status, error.code, str(error), extra + _url_headers(negotiated, http))
 
 
-def options_reply(allowed: tuple[str, ...], leeway: Leeway = NO_LEEWAY, http: Http = _NO_PICTURES) -> Reply:
-    """The reply to OPTIONS (RFC 9110 §9.3.7); *leeway* and *http* as in ``error_reply``."""
+def options_reply(
+    allowed: tuple[str, ...], negotiated: Negotiated = NOTHING_NEGOTIATED, http: Http = _NO_PICTURES
+) -> Reply:
+    """The reply to OPTIONS (RFC 9110 §9.3.7); *negotiated* and *http* as in ``error_reply``."""
     headers = [("Allow", ", ".join(allowed)), ("Cache-Control", "no-store")]
-    return Reply(204, headers + _url_headers(leeway, http))
+    return Reply(204, headers + _url_headers(negotiated, http))
 
 
 def _failed(verdict: Verdict, length: int, request: Request, http: Http) -> Reply:
-    extra = _url_headers(request.leeway, http)
+    extra = _url_headers(request.negotiated, http)
     if verdict.status == 416:
         detail = f"the picture has {length} bytes, the range lies outside of them"
         extra.append(("Content-Range", content_range(verdict, length)))
@@ -180,12 +184,12 @@ def json_reply(status: int, values: Mapping[str, object], extra: Iterable[tuple[
     return Reply(status, [*headers, *extra], text=text)
 
 
-def _url_headers(leeway: Leeway, http: Http) -> list[tuple[str, str]]:
+def _url_headers(negotiated: Negotiated, http: Http) -> list[tuple[str, str]]:
     """The headers that every answer at the URL of a picture has, whatever its status."""
-    headers, leeway = [], leeway.heeded(http)
+    headers, negotiated = [], negotiated.heeded(http)
     for name, value in (
-        ("Vary", leeway.vary()),
-        ("Accept-CH", leeway.accept_ch()),
+        ("Vary", negotiated.vary()),
+        ("Accept-CH", negotiated.accept_ch()),
         ("Access-Control-Allow-Origin", http.access_control_allow_origin),
         ("Cross-Origin-Resource-Policy", http.cross_origin_resource_policy),
         ("Timing-Allow-Origin", http.timing_allow_origin),

@@ -12,7 +12,7 @@ from imagefactory.errors import BadParameter, ConfigError
 from imagefactory.model.formats import ENCODINGS, Header, default_encoding
 from imagefactory.urls.negotiation import negotiate
 from imagefactory.urls.parameters import NAMES
-from imagefactory.urls.query import Request, compile_presets, leeway_of, parse_request
+from imagefactory.urls.query import Request, compile_presets, negotiated_in, parse_request
 
 
 def read(query: str, **options: object) -> Request:
@@ -247,5 +247,5 @@ def test_without_an_encoding_the_source_keeps_its_own_if_we_write_it(header: Hea
 
 
 @pytest.mark.parametrize("pairs", [[("w", "auto"), ("scalex", "")], [("scalex", "0"), ("w", "auto")]])
-def test_a_side_that_says_nothing_takes_no_leeway(pairs: list[tuple[str, str]]) -> None:
-    assert leeway_of(pairs).width
+def test_a_side_that_says_nothing_leaves_the_width_negotiated(pairs: list[tuple[str, str]]) -> None:
+    assert negotiated_in(pairs).width

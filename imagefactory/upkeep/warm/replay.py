@@ -56,7 +56,7 @@ def demand(
             return ()
         if request.is_plain:
             return ()
-        if request.leeway.width or request.leeway.dpr:
+        if request.negotiated.width or request.negotiated.dpr:
             return None
         # What makes no other pixels is left away, so that all who asked for them count together.
         request = Request(request.recipe, request.encoding, False)
