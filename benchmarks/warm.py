@@ -28,7 +28,7 @@ from PIL import Image
 from imagefactory import render
 from imagefactory.model.job import Job as RenderJob
 from imagefactory.render import encoders
-from imagefactory.upkeep.warm.run import is_picture
+from imagefactory.upkeep.warm.request import is_picture
 from imagefactory.workers import pool
 from imagefactory.workers.rendering import cores
 

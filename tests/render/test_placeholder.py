@@ -29,7 +29,8 @@ from imagefactory.model.variant import Source
 from imagefactory.render import Workbench, render
 from imagefactory.render.placeholder import LONGEST
 from imagefactory.storage.index import Index
-from imagefactory.upkeep.warm.run import Budget, Order, Wish, warm
+from imagefactory.upkeep.warm.request import Budget, Order, Wish
+from imagefactory.upkeep.warm.run import warm
 from imagefactory.workers import messages
 from imagefactory.workers.pool import Pool
 

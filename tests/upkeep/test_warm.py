@@ -32,7 +32,7 @@ from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.warm.access_logs import LogEntry
 from imagefactory.upkeep.warm.replay import Demand, demand
 from imagefactory.upkeep.warm.replay import orders as orders_of
-from imagefactory.upkeep.warm.run import Budget, Order, Warmed, Wish
+from imagefactory.upkeep.warm.request import Budget, Order, Warmed, Wish
 from imagefactory.upkeep.warm.run import warm as render_ahead
 
 WIDTHS = (80, 160)

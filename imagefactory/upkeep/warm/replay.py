@@ -12,7 +12,7 @@ from ...errors import BadParameter
 from ...model.formats import ENCODINGS
 from ...urls.query import Request
 from .access_logs import LogEntry
-from .run import Order, Wish
+from .request import Order, Wish
 
 __all__ = ["MODERN", "Demand", "demand", "orders"]
 

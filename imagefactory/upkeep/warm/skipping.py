@@ -1,0 +1,52 @@
+"""Orders of which all is there already: many at a time, by one stat each and their rows in the index.
+
+No source and no object is opened. A picture whose row is damaged, old or missing is left to the workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ...model.job import Stamp
+from ...storage.index import Index
+from .cache_space import CacheSpace
+from .plans import Plans
+from .progress import Progress
+from .request import Order, is_picture
+
+__all__ = ["skip_complete"]
+
+
+def skip_complete(
+    orders: Sequence[Order], root: Path, index: Index, plans: Plans, space: CacheSpace, progress: Progress
+) -> list[Order]:
+    """The orders of which something is missing or not known; what is there of the others is counted.
+
+    *root* is the folder of the pictures.
+    """
+    stamps: dict[str, Stamp] = {}
+    for order in orders:
+        with suppress(OSError, ValueError):
+            # A Path costs as much as the stat itself.
+            stamps[order.path] = Stamp.of(os.stat(f"{root}/{order.path}"))  # noqa: PTH116
+    known = {path: (digest, header, names) for path, digest, header, names in index.unchanged(stamps)}
+    changed = index.known([path for path in stamps if path not in known and not is_picture(path)])
+    pictures = present = 0
+    left = []
+    for order in orders:
+        if order.path in known:
+            digest, header, names = known[order.path]
+            plan = plans.get(header, order.wishes)
+            if not plan.refused and plan.needed.issubset(names):
+                space.protect(digest, plan.names)
+                pictures += not order.is_more
+                present += plan.total
+                continue
+        # A text in the folder is no failure, but what was a picture once is expected to be one.
+        if order.is_named or order.path in known or order.path in changed or is_picture(order.path):
+            left.append(order)
+    progress.add(pictures=pictures, present=present)
+    return left
