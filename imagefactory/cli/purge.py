@@ -14,8 +14,9 @@ from ..errors import BadParameter, StorageError, TimedOut, Unavailable
 from ..storage.originals import Sources
 from ..storage.store import DiskStore
 from ..upkeep.purge import notify
-from ..upkeep.purge.removing import Purged, Selection, check
+from ..upkeep.purge.removing import Purged
 from ..upkeep.purge.removing import purge as remove
+from ..upkeep.purge.selection import NotOneKind, Selection, check
 from .common import Failure, as_json, load, open_cache, print_json
 from .paths import picture_path
 from .progress import progress
@@ -23,6 +24,15 @@ from .progress import progress
 __all__ = ["purge"]
 
 _SHOWN = 20
+_OPTIONS = {
+    "paths": "PATH",
+    "digests": "sha256:HEX",
+    "prefix": "--prefix",
+    "glob": "--glob",
+    "older_than_s": "--older-than",
+    "is_stale": "--stale",
+    "is_all": "--all",
+}  # by their names in Selection
 
 
 @click.command()
@@ -87,7 +97,7 @@ def purge(
         if is_all and not is_sure and not is_dry_run:
             _ask(store)
         with progress(None, "pictures", "looked at") as bar:
-            purged = remove(store, sources, selection, time.time(), is_dry_run=is_dry_run, tell=bar.update)
+            purged = remove(store, sources, selection, time.time(), is_dry_run=is_dry_run, report=bar.update)
     except BadParameter as error:
         raise Failure(str(error), 2) from error
     except (StorageError, TimedOut, Unavailable) as error:
@@ -123,19 +133,6 @@ def _selection(
         older_than_s = None if older_than is None else parse_seconds(older_than)
     except ValueError as error:
         raise Failure(f"--older-than: {error}", 2) from error
-    given = {
-        "PATH": named,
-        "sha256:HEX": digests,
-        "--prefix": prefix,
-        "--glob": glob,
-        "--older-than": older_than,
-        "--stale": is_stale,
-        "--all": is_all,
-    }
-    found = [name for name, value in given.items() if value]
-    if len(found) != 1:
-        what = f"{' and '.join(found)} are different things" if found else "it is not said what shall go"
-        raise Failure(f"{what}; write one of {', '.join(given)}", 2)
     selection = Selection(
         paths=tuple(named),
         digests=tuple(digests),
@@ -147,6 +144,10 @@ def _selection(
     )
     try:
         check(selection, sources)
+    except NotOneKind as error:
+        found = " and ".join(_OPTIONS[name] for name in error.given)
+        what = f"{found} are different things" if found else "it is not said what shall go"
+        raise Failure(f"{what}; write one of {', '.join(_OPTIONS.values())}", 2) from error
     except BadParameter as error:
         raise Failure(str(error), 2) from error
     return selection

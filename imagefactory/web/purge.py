@@ -24,7 +24,8 @@ from ..errors import (
     nearest,
 )
 from ..upkeep.purge import notify
-from ..upkeep.purge.removing import Selection, purge
+from ..upkeep.purge.removing import purge
+from ..upkeep.purge.selection import Selection
 from .auth import authorize
 from .responses import Reply, json_reply
 from .routes import by_method, make_blueprint

@@ -34,7 +34,8 @@ from imagefactory.errors import BadParameter, StorageError, Unavailable
 from imagefactory.model.job import Rendered
 from imagefactory.storage.originals import Sources
 from imagefactory.storage.store import DiskStore, MemoryStore
-from imagefactory.upkeep.purge.removing import Purged, Selection, purge
+from imagefactory.upkeep.purge.removing import Purged, purge
+from imagefactory.upkeep.purge.selection import Selection
 
 NAMES = [
     "a/b.png", "a/b.png.jpg", "a/bc/b.png", "ab/b.png", "b.png", "b.jpg", "A/b.png", "a/b+.png",

@@ -1,56 +1,29 @@
 """Remove variants on command, while servers run: by picture, content, folder, pattern, last use, or all.
 
-The order is new epoch, rows, new epoch, objects. The first epoch comes before anything is looked for: who
-renders at that moment throws away what he made, so that nothing that was meant comes back. What shall go is
-written down before the rows go (``removals``), ten thousand objects at a time.
+The order is new epoch, rows, new epoch, objects. The first epoch comes before anything is looked for: a
+render in progress sees it and discards its result, so purged variants cannot reappear. What shall go is
+written down before the rows go (``purge_journal``), ten thousand objects at a time.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
-from ...common.globs import compile_glob
-from ...errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
-from ...model.variant import Source
-from ...storage.index import Index, VariantRow
+from ...errors import BadParameter
+from ...storage.index import VariantRow
 from ...storage.originals import Sources
 from ...storage.store import DiskStore, MemoryStore, Store
 from ..stats import Sum
+from .selection import Catalog, Chosen, Selection, check, choose, is_gone
 
-__all__ = ["Purged", "Selection", "check", "purge"]
+__all__ = ["Purged", "purge"]
 
 _AT_ONCE = 10_000  # objects in one list of what shall go
-_FEW = 500
-_MIN_DIGITS = 12
+_FEW = 500  # sources in one statement
 _TIMEOUT_S = 60.0
-_WILD = re.compile(r"[*?\[]")
-
-Catalog = Index | MemoryStore
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What shall go; one of these and no other.
-
-    *paths* of pictures: all variants of the content that each has now, and of the content it had when it was
-    last asked for. *digests*: of sources, in hex, or their first 12 digits or more. *prefix*: a folder.
-    *glob*: ``*`` stays in a folder, ``**`` crosses. *older_than_s*: not used for so many seconds. *is_stale*:
-    of content that no picture has any more.
-    """
-
-    paths: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    prefix: str = ""
-    glob: str = ""
-    older_than_s: float | None = None
-    is_stale: bool = False
-    is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,64 +43,6 @@ class Purged:
     unread: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Chosen:
-    """What a selection means: *contents* of each path, or *digests* alone; paths *gone* from the disk."""
-
-    contents: dict[str, frozenset[str]] = field(default_factory=dict)
-    digests: set[str] = field(default_factory=set)
-    paths: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-
-
-def check(selection: Selection, sources: Sources) -> None:
-    """Raise BadParameter unless *selection* says one thing that can be."""
-    given = [each.name.removeprefix("is_") for each in fields(selection) if _is_given(selection, each.name)]
-    if len(given) != 1:
-        names = ", ".join(each.name.removeprefix("is_").removesuffix("_s") for each in fields(selection))
-        what = " and ".join(given).replace("_s", "") or "nothing"
-        raise BadParameter("", f"selected: {what}; it has to be one kind of {names}")
-    for text in (*selection.paths, selection.prefix, selection.glob):
-        if not _is_text(text):
-            raise BadParameter(
-                "", f"{text[:200]!r} is not UTF-8, and no picture can be asked for by that name"
-            )
-    for path in [*selection.paths, *([selection.prefix.removesuffix("/")] if selection.prefix else [])]:
-        try:
-            sources.locate(path)
-        except NotFound:
-            what = "a folder" if selection.prefix else "a picture"
-            raise BadParameter(
-                "", f"{path[:200]!r} is not the path of {what}, such as cats/tom.jpg"
-            ) from None
-    for digest in selection.digests:
-        if not re.fullmatch(rf"[0-9a-f]{{{_MIN_DIGITS},64}}", digest):
-            form = f"the sha256 of a picture in hex, or {_MIN_DIGITS} or more of its first digits"
-            raise BadParameter("", f"{digest[:100]!r} is not {form}")
-    if selection.glob.startswith("/"):
-        raise BadParameter("", f"the glob {selection.glob[:200]!r} starts with '/', and no path does")
-    # Also '..', which would have the folders above listed.
-    if re.search(r"(^|/)\.|[\x00-\x1f]", selection.glob):
-        problem = "has a hidden folder or file, or a control character, and no path does"
-        raise BadParameter("", f"the glob {selection.glob[:200]!r} {problem}")
-    if selection.older_than_s is not None and selection.older_than_s < 0:
-        raise BadParameter("", f"older_than={selection.older_than_s} is below the limit of 0")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates, from bytes that are not UTF-8 or from JSON
-        return False
-    return True
-
-
-def _is_given(selection: Selection, name: str) -> bool:
-    value = getattr(selection, name)
-    return value is not None if name == "older_than_s" else bool(value)
-
-
 def purge(
     store: Store,
     sources: Sources,
@@ -135,11 +50,11 @@ def purge(
     now_s: float,
     *,
     is_dry_run: bool = False,
-    tell: Callable[[int], object] = lambda count: None,
+    report: Callable[[int], object] = lambda count: None,
 ) -> Purged:
     """Remove the variants of *selection*, or with *is_dry_run* count them; *now_s* is the unix time.
 
-    *tell* is called with the number of pictures looked at. Rows of sources that are gone from the disk go,
+    *report* is called with the number of pictures looked at. Rows of sources that are gone from the disk go,
     too. Raises BadParameter for a selection that says nothing or too much, and for the start of a digest that
     several have; Unavailable when all would seem stale as the pictures can't be read; StorageError when the
     cache can't be changed; TimedOut when one variant is rendered all the time.
@@ -153,13 +68,13 @@ def purge(
         catalog = cast(DiskStore, store).index
     if selection.older_than_s is not None and isinstance(store, DiskStore):
         found = _purge_unused(store, now_s - selection.older_than_s, is_dry_run)
-        chosen = _Chosen(digests=set(found) - {""})
+        chosen = Chosen(digests=set(found) - {""})
     else:
         if selection.is_all and not is_dry_run:
-            # Also what is rendered for the first time at this moment is meant.
+            # What is rendered for the first time at this moment shall go, too.
             cast(DiskStore | MemoryStore, store).renew_epoch()
-        chosen = _choose(store, catalog, sources, selection, tell)
-        digests = sorted(chosen.digests.union(*chosen.contents.values()))
+        chosen = choose(store, catalog, sources, selection, report)
+        digests = chosen.all_digests
         if isinstance(store, DiskStore):
             found = _purge_contents(store, digests, is_dry_run)
             if selection.is_all and not is_dry_run:
@@ -167,14 +82,24 @@ def purge(
         else:
             found = _purge_memo(cast(MemoryStore, store), set(digests), is_dry_run)
     if not chosen.contents and not selection.is_all:
-        for source in catalog.sources():
-            if source.digest in chosen.digests:
-                chosen.paths.append(source.path)
-                if _is_gone(sources, source.path):
-                    chosen.gone.append(source.path)
+        _add_paths(chosen, catalog, sources)
     if not is_dry_run:
         for start in range(0, len(chosen.gone), _FEW):
             catalog.remove_sources(chosen.gone[start : start + _FEW])
+    return _purged(selection, chosen, found)
+
+
+def _add_paths(chosen: Chosen, catalog: Catalog, sources: Sources) -> None:
+    """Add to *chosen* the paths that have its digests, for a selection that names none."""
+    for source in catalog.sources():
+        if source.digest in chosen.digests:
+            chosen.paths.append(source.path)
+            if is_gone(sources, source.path):
+                chosen.gone.append(source.path)
+
+
+def _purged(selection: Selection, chosen: Chosen, found: Mapping[str, Sum]) -> Purged:
+    """The result for *chosen*, when the sums of *found*, by digest, went."""
     pictures = len(found)
     if chosen.contents:
         pictures = sum(not digests.isdisjoint(found) for digests in chosen.contents.values())
@@ -183,143 +108,9 @@ def purge(
         sum(each.variants for each in found.values()),
         sum(each.bytes for each in found.values()),
         tuple(chosen.contents or chosen.paths),
-        tuple(sorted(chosen.digests.union(*chosen.contents.values()))) if not selection.is_all else (),
+        () if selection.is_all else tuple(chosen.all_digests),
         tuple(chosen.unread),
     )
-
-
-# --- what a selection means
-
-
-def _choose(
-    store: Store, catalog: Catalog, sources: Sources, selection: Selection, tell: Callable[[int], object]
-) -> _Chosen:
-    chosen = _Chosen()
-    if selection.digests:
-        known = _digests(store) if any(len(digest) < 64 for digest in selection.digests) else []
-        for start in selection.digests:
-            chosen.digests.update(_complete(start, known))
-    elif selection.is_all:
-        chosen.digests.update(_digests(store))
-        chosen.gone += [each.path for each in catalog.sources() if _is_gone(sources, each.path)]
-    elif selection.is_stale:
-        _choose_stale(store, catalog, sources, chosen, tell)
-    else:
-        paths = dict.fromkeys(selection.paths or _paths(catalog, sources, selection))
-        for path, known_source, digest in _contents(catalog, sources, paths, chosen, tell):
-            found = {digest} if digest else set()
-            if known_source:
-                found.add(known_source.digest)
-            chosen.contents[path] = frozenset(found)
-    return chosen
-
-
-def _choose_stale(
-    store: Store, catalog: Catalog, sources: Sources, chosen: _Chosen, tell: Callable[[int], object]
-) -> None:
-    """Choose what no picture has; all pictures are looked at, and hashed where their stamp is a new one."""
-    if not sources.is_readable():
-        raise Unavailable("the folder of pictures can't be read, and so all variants would seem stale")
-    # Before the look at the pictures: what is rendered meanwhile is of a picture that is there.
-    chosen.digests.update(_digests(store))
-    seen = set()
-    for path, _, digest in _contents(catalog, sources, sources.walk(), chosen, tell):
-        seen.add(path)
-        chosen.digests.discard(digest or "")
-    # Not all that may be shown can be walked to.
-    rows = (source.path for source in catalog.sources() if source.path not in seen)
-    for _, _, digest in _contents(catalog, sources, rows, chosen, tell):
-        chosen.digests.discard(digest or "")
-
-
-def _paths(catalog: Catalog, sources: Sources, selection: Selection) -> Iterator[str]:
-    """The paths that a prefix or a glob means: of pictures that are there, and of those that were."""
-    folder, pattern = selection.prefix.removesuffix("/"), None
-    if selection.glob:
-        folder = _WILD.split(selection.glob, maxsplit=1)[0].rpartition("/")[0]
-        pattern = compile_glob(selection.glob)
-    known = (source.path for source in catalog.sources(folder))
-    for paths in (sources.walk(folder), known):
-        for path in paths:
-            if pattern.fullmatch(path) if pattern else path != folder:
-                yield path
-
-
-def _contents(
-    catalog: Catalog,
-    sources: Sources,
-    paths: Iterable[str],
-    chosen: _Chosen,
-    tell: Callable[[int], object],
-) -> Iterator[tuple[str, Source | None, str | None]]:
-    """Each path, what is remembered of it, and the digest of what it is now."""
-    left = iter(paths)
-    while some := list(islice(left, _FEW)):
-        known = catalog.known(some)
-        for path in some:
-            try:
-                digest = _digest(sources, path, known.get(path))
-            except NotFound:
-                digest = None
-                chosen.gone.append(path)
-            except (TooLarge, Unavailable):
-                digest = known[path].digest if path in known else None
-                chosen.unread.append(path)
-            yield path, known.get(path), digest
-        tell(len(some))
-
-
-def _digest(sources: Sources, path: str, known: Source | None) -> str:
-    """The digest of the picture at *path*; hashed unless it is as it was *known*."""
-    for _ in range(3):
-        stamp = sources.stamp(path)
-        if known and known.stamp == stamp and not known.is_racy:
-            return known.digest
-        try:
-            return sources.digest(path)[0]
-        except SourceChanged:
-            continue
-    raise Unavailable("the picture is being written at the moment", retry_after_s=1)
-
-
-def _is_gone(sources: Sources, path: str) -> bool:
-    try:
-        sources.stamp(path)
-    except NotFound:
-        return True
-    except Unavailable:
-        pass
-    return False
-
-
-def _digests(store: Store) -> set[str]:
-    """The digests of all sources that have variants, with a row or without."""
-    if isinstance(store, DiskStore):
-        found = {digest for digest in store.index.digests() if re.fullmatch("[0-9a-f]{64}", digest)}
-        root = store.objects.root
-        folders = {name for outer in _names(root) for name in _names(root / outer) if name[:2] == outer}
-        return found | {name for name in folders if re.fullmatch("[0-9a-f]{64}", name)}
-    return {variant.key.digest for variant in cast(MemoryStore, store).variants()}
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208  # names are all that is wanted
-    except OSError:
-        return []
-
-
-def _complete(digest: str, known: Collection[str]) -> list[str]:
-    """The one of *known* that starts with *digest*, if there is one. Raises BadParameter for several."""
-    if len(digest) == 64:
-        return [digest]
-    found = sorted(each for each in known if each.startswith(digest))
-    if len(found) > 1:
-        raise BadParameter("digests", f"{digest} is the start of {', '.join(found[:10])}; write more digits")
-    return found
-
-
-# --- removing
 
 
 def _purge_contents(store: DiskStore, digests: Sequence[str], is_dry_run: bool) -> dict[str, Sum]:
@@ -367,7 +158,7 @@ def _add_objects(
                     continue
                 size = 0 if name in has_row else entry.stat(follow_symlinks=False).st_size
             except OSError:
-                continue  # gone meanwhile
+                continue  # gone by now
             names[name] = entry.inode()
             if name not in has_row and store.objects.named(name):
                 _add(sums, digest, 1, size)

@@ -24,7 +24,7 @@ from ...model.variant import Source
 from ...monitoring.numbers import History, Reader
 from ...storage.store import DiskStore
 from ...upkeep.listing import ORDERS, Cached, find_pictures
-from ...upkeep.purge.removing import Selection
+from ...upkeep.purge.selection import Selection
 from ...upkeep.stats import answered, saved
 from ...version import __version__
 from ..auth import is_authorized
