@@ -13,8 +13,7 @@ from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
 from ..storage.originals import Sources
 from ..storage.store import DiskStore
-from ..upkeep.purge import notify
-from ..upkeep.purge.removing import Purged
+from ..upkeep.purge.purging import Outcome, tell_hooks
 from ..upkeep.purge.removing import purge as remove
 from ..upkeep.purge.selection import NotOneKind, Selection, check
 from .common import Failure, as_json, load, open_cache, print_json
@@ -104,13 +103,7 @@ def purge(
         raise Failure(str(error), 1) from error
     except KeyboardInterrupt:
         raise Failure("stopped; what was begun is finished by the next command or server", 130) from None
-    told = None
-    if not is_dry_run:
-        told = notify.tell(
-            config.admin,
-            notify.notices(purged.paths, purged.digests, selection.prefix, config.http.prefixes, is_all),
-        )
-    _show(purged, told, is_dry_run, is_json)
+    _show(tell_hooks(config, selection, purged, is_dry_run=is_dry_run), is_json)
 
 
 def _selection(
@@ -169,21 +162,13 @@ def _ask(store: DiskStore) -> None:
         raise Failure("nothing was removed", 1)
 
 
-def _show(purged: Purged, told: notify.Told | None, is_dry_run: bool, is_json: bool) -> None:
+def _show(done: Outcome, is_json: bool) -> None:
     """Print what came of it. Raises Failure where something is left to be done."""
+    purged, told = done.purged, done.told
     if is_json:
-        values: dict[str, object] = {
-            "pictures": purged.pictures,
-            "variants": purged.variants,
-            "bytes": purged.bytes,
-            "dry_run": is_dry_run,
-            "unread": list(purged.unread),
-        }
-        if told is not None:
-            values["hook"] = {"ok": told.ok, "detail": told.detail}
-        print_json(values)
+        print_json(done.as_json())
     else:
-        what = "would go" if is_dry_run else "gone"
+        what = "would go" if done.is_dry_run else "gone"
         click.echo(
             f"{count_text(purged.variants, 'variant')} of {count_text(purged.pictures, 'picture')}, "
             f"{size_text(purged.bytes)}, {what}"

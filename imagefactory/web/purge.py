@@ -18,19 +18,16 @@ from ..engine.generator import Generator
 from ..errors import (
     BadParameter,
     BodyTooLarge,
-    StorageError,
-    Unavailable,
     WrongType,
     nearest,
 )
-from ..upkeep.purge import notify
-from ..upkeep.purge.removing import purge
+from ..upkeep.purge.purging import purge_and_tell
 from ..upkeep.purge.selection import Selection
 from .auth import authorize
 from .responses import Reply, json_reply
 from .routes import by_method, make_blueprint
 
-__all__ = ["blueprint", "purge_and_tell", "purge_picture"]
+__all__ = ["blueprint", "purge_picture"]
 
 _MAX_BODY = 64 * 1024
 _JSON = "application/json"
@@ -75,39 +72,7 @@ def _body() -> bytes:
 
 
 def _purge_reply(generator: Generator, selection: Selection, is_dry_run: bool) -> Reply:
-    return json_reply(200, purge_and_tell(generator, selection, is_dry_run))
-
-
-def purge_and_tell(generator: Generator, selection: Selection, is_dry_run: bool) -> dict[str, Any]:
-    """Purge, tell the hooks, and say what came of it: pictures, variants, bytes, hook.
-
-    Raises BadParameter, and Unavailable when the cache can't be changed.
-    """
-    generator.start()
-    generator.keeper.flush()  # the last use of each variant, as far as this process knows
-    try:
-        purged = purge(
-            generator.store, generator.sources, selection, generator.now_s(), is_dry_run=is_dry_run
-        )
-    except StorageError as error:
-        raise Unavailable(f"the cache can't be purged at the moment: {error}") from error
-    answer: dict[str, Any] = {
-        "pictures": purged.pictures,
-        "variants": purged.variants,
-        "bytes": purged.bytes,
-        "dry_run": is_dry_run,
-    }
-    if purged.unread:
-        answer["unread"] = list(purged.unread)
-    if not is_dry_run:
-        config = generator.config
-        bodies = notify.notices(
-            purged.paths, purged.digests, selection.prefix, config.http.prefixes, selection.is_all
-        )
-        hook = notify.tell(config.admin, bodies)
-        if hook is not None:
-            answer["hook"] = {"ok": True} if hook.ok else {"ok": False, "detail": hook.detail}
-    return answer
+    return json_reply(200, purge_and_tell(generator, selection, is_dry_run=is_dry_run).as_json())
 
 
 # --- what is asked for

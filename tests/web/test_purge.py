@@ -178,7 +178,7 @@ def test_a_selection_is_purged(site: Site, selection: dict[str, Any], count: int
         cache_of(web, url)
     dry, wet = told(post(web, **selection, dry_run=True)), told(post(web, **selection))
     assert dry == {**wet, "dry_run": True}
-    assert set(wet) == {"pictures", "variants", "bytes", "dry_run"}
+    assert set(wet) == {"pictures", "variants", "bytes", "dry_run", "unread"}
     assert (wet["pictures"], wet["variants"]) == (count, count)
     assert sorted(cache_of(web, url) for url in urls).count("miss") == count
 

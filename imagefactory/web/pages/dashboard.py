@@ -24,11 +24,11 @@ from ...model.variant import Source
 from ...monitoring.numbers import History, Reader
 from ...storage.store import DiskStore
 from ...upkeep.listing import ORDERS, Cached, find_pictures
+from ...upkeep.purge.purging import purge_and_tell
 from ...upkeep.purge.selection import Selection
 from ...upkeep.stats import answered, saved
 from ...version import __version__
 from ..auth import is_authorized
-from ..purge import purge_and_tell
 from .charts import charts
 from .forms import PurgeForms
 from .page import HEADERS, Pages
@@ -230,9 +230,8 @@ class _Dashboard:
             return self._message_page(403, problem)
         done = purge_and_tell(self._generator, selection, is_dry_run=False)
         self._list.forget()
-        hook = done.get("hook")
-        values = {"purged": done["variants"], "bytes": done["bytes"]}
-        if hook and not hook["ok"]:
+        values: dict[str, object] = {"purged": done.purged.variants, "bytes": done.purged.bytes}
+        if done.told and not done.told.ok:
             values["hook"] = "failed"
         response = Response(status=303)
         response.headers.update(_HEADERS)
