@@ -1,36 +1,29 @@
 """What a page may offer of a picture: the encodings, the widths, and the URL and the size of each.
 
-Asked by ``markup`` for what it does not remember. Nothing is rendered: the generator says what a URL would
-give. What all URLs of a picture have in common is read, checked, quoted and signed once.
+Nothing is rendered: the generator says what a URL would give. What all URLs of a picture have in common is
+read, checked, quoted and signed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from markupsafe import Markup
-
-from ..config.values import parameter
 from ..engine.generator import Generator
 from ..errors import BadParameter, nearest
 from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
 from ..model.geometry import snap
 from ..model.recipe import Recipe
 from ..model.variant import Source
-from ..urls.parameters import NAMES, OURS, address, in_order, query_text
+from ..urls.parameters import address, in_order, query_text
 from ..urls.query import Request
 from ..urls.signing import Policy
+from .queries import SIZES, Query, encoded
 
-__all__ = ["SIZES", "Candidate", "Candidates", "Offer", "Query", "as_query", "merged", "plain"]
+__all__ = ["Candidate", "Candidates", "Offer"]
 
-Query = dict[str, str]  # values by canonical names, in the order of the table of parameters
-
-SIZES = frozenset({"scalex", "scaley", "size", "resize", "dpr"})
 _BOXED = frozenset({"cover", "pad", "stretch"})  # fits whose result has the ratio that was asked for
-# What is inherited by a crop that does not say it itself, unless it says something of the same kind.
-_KINDS = (SIZES, frozenset({"gravity", "fp"}), frozenset({"preset", *SIZES}))
 
 
 class Candidate(NamedTuple):
@@ -117,10 +110,10 @@ class Candidates:
             named = ", ".join(sorted(self.generator.rules.presets))
             raise BadParameter("preset", f"this server takes presets only; name one of {named}")
         query = {name: value for name, value in query.items() if name != "encoding"}
-        request = self._request(_encoded(query, encodings[-1]))
+        request = self._request(encoded(query, encodings[-1]))
         size = self._size(source, request, request.recipe)
         fixed, steps = self._steps(source, query, request, size, widths)
-        first = self._request({**steps[0], **_encoded(fixed, encodings[-1])}).recipe
+        first = self._request({**steps[0], **encoded(fixed, encodings[-1])}).recipe
         recipes = [
             replace(first, width=int(step["scalex"]), height=int(step.get("scaley", 0))) if step else first
             for step in steps
@@ -132,7 +125,7 @@ class Candidates:
         candidates = {}
         for encoding in encodings:
             name = request.encoding if encoding == encodings[-1] else encoding
-            full = _encoded(fixed, encoding)
+            full = encoded(fixed, encoding)
             middle = f"{_front(full)}v="
             rungs = {}
             for start, step, recipe in zip(starts, steps, recipes, strict=True):
@@ -226,49 +219,6 @@ class Candidates:
         except ValueError as error:
             raise BadParameter("", str(error)) from error
         return f"&{query_text(pairs)}"
-
-
-# --- queries ----------------------------------------------------------------------------------------------
-
-
-def as_query(parameters: Mapping[str, Any]) -> Query:
-    """*parameters* as text by canonical names, in canonical order. Raises BadParameter."""
-    query: Query = {}
-    for name, value in parameters.items():
-        if value is None:
-            continue
-        canonical = NAMES.get(name)
-        if canonical is None:
-            raise BadParameter(name, f"there is no parameter {name!r}{nearest(name, NAMES)}")
-        if canonical in OURS:
-            raise BadParameter(name, f"{name} is written by the helpers themselves")
-        if canonical in query:
-            raise BadParameter(name, f"{name} is given twice; give it once")
-        try:
-            parts = [*value] if isinstance(value, list | tuple) else [value]
-            query[canonical] = ",".join(plain(parameter(part)) for part in parts)
-        except ValueError as error:
-            raise BadParameter(name, f"{name}: {error}") from error
-    return in_order(query)
-
-
-def merged(base: Query, own: Query) -> Query:
-    """*own*, and what *base* says of other things."""
-    hidden = set(own).union(*(kind for kind in _KINDS[:2] if kind & own.keys()))
-    if "preset" in own:
-        hidden |= _KINDS[2]
-    return in_order({name: value for name, value in base.items() if name not in hidden} | own)
-
-
-def plain(text: object) -> str:
-    """*text* as text. Markup is taken for what it shows: it is escaped where it is written."""
-    if isinstance(text, Markup):
-        return text.unescape()
-    return str(text)
-
-
-def _encoded(query: Query, encoding: str) -> Query:
-    return in_order({**query, "encoding": encoding}) if encoding else query
 
 
 def _front(query: Query) -> str:

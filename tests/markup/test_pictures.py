@@ -24,7 +24,7 @@ from imagefactory.config import from_mapping
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter
 from imagefactory.markup import Pictures
-from imagefactory.markup.candidates import SIZES
+from imagefactory.markup.queries import SIZES
 from imagefactory.storage.index import Index
 from imagefactory.urls.signing import Policy
 
