@@ -6,24 +6,22 @@ read, checked, quoted and signed once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..engine.generator import Generator
 from ..errors import BadParameter, nearest
 from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
-from ..model.geometry import snap
 from ..model.recipe import Recipe
 from ..model.variant import Source
 from ..urls.parameters import address, in_order, query_text
 from ..urls.query import Request
 from ..urls.signing import Policy
 from .queries import SIZES, Query, encoded
+from .sizing import Sizing
 
 __all__ = ["Candidate", "Candidates", "Offer"]
-
-_BOXED = frozenset({"cover", "pad", "stretch"})  # fits whose result has the ratio that was asked for
 
 
 class Candidate(NamedTuple):
@@ -82,8 +80,7 @@ class Candidates:
         request = self._request(query)
         if request.encoding and request.encoding != "auto":
             return [query.get("encoding") or ("" if self._takes_presets_only() else request.encoding)]
-        preset = self.generator.rules.presets.get(request.preset)
-        if self._takes_presets_only() and preset is not None and "encoding" in preset.values:
+        if self._takes_presets_only() and "encoding" in self._preset_names(request):
             return [""]
         if source.header is None:
             return [""]  # an error of its own comes when it is asked for
@@ -141,6 +138,11 @@ class Candidates:
     def _size(self, source: Source, request: Request, recipe: Recipe) -> tuple[int, int]:
         return self.generator.rules.version(source, recipe, request.encoding)[1]
 
+    def _preset_names(self, request: Request) -> Collection[str]:
+        """The names of what the preset of *request* says; none without a preset."""
+        preset = self.generator.rules.presets.get(request.preset)
+        return () if preset is None else preset.values
+
     def _takes_presets_only(self) -> bool:
         return self.generator.config.limits.sizes == "presets"
 
@@ -160,43 +162,23 @@ class Candidates:
             if widths is not None:
                 raise BadParameter("widths", "this server takes presets only, in the one size that they have")
             return query, [{}]
+        if recipe.trim is not None and (widths is None or recipe.width or recipe.height):
+            return query, [{}]  # a width that only a render can tell is none to choose by
         whole = replace(recipe, width=0, height=0, fit="inside", enlarge=False, trim=None)
         natural = self._size(source, request, whole)
-        width = size[0] or min(recipe.width or natural[0], natural[0])
-        is_boxed = bool(recipe.width and recipe.height) and recipe.fit in _BOXED
-        is_stretched = is_boxed and recipe.fit == "stretch"
-        box = size if is_stretched and all(size) else (recipe.width, recipe.height)
-        limit = min(natural[0], natural[1] * box[0] // box[1]) if is_boxed else natural[0]
-        limit = max(limit, width)
-        if limits.sizes == "ladder":
-            limit = min(limit, limits.ladder[-1])
-        if widths is None:
-            top = min(2 * width, limit) if recipe.width or recipe.height else limit
-            chosen = {*(step for step in limits.ladder if step < top), top}
-        else:
-            chosen = {min(each, limit) for each in widths}
-        own = recipe
-        if limits.sizes == "ladder":
-            own = snap(recipe, *natural, limits.ladder)
-            chosen = {snap(replace(recipe, width=each), *natural, limits.ladder).width for each in chosen}
-            if is_stretched:  # the server cuts each side of what is larger by itself
-                chosen = {each if each <= limit else own.width for each in chosen}
+        sizing = Sizing(recipe, size, natural, limits.ladder, is_snapped=limits.sizes == "ladder")
+        preset = self._preset_names(request)
+        steps = []
+        for width in sizing.widths(widths):
+            height = sizing.height(width)
+            if height is None and "sizes" in preset:
+                height = 0  # else the preset's would bind
+            step = {"scalex": str(width)}
+            steps.append(step if height is None else step | {"scaley": str(height)})
         fixed = {name: value for name, value in query.items() if name not in SIZES}
-        preset = self.generator.rules.presets.get(request.preset)
-        if preset is not None and "dpr" in preset.values:
+        if "dpr" in preset:
             fixed["dpr"] = "1"
-        steps = [{"scalex": str(wide)} for wide in sorted(chosen)]
-        for step in steps:
-            if is_stretched and int(step["scalex"]) > limit:
-                step["scaley"] = str(own.height)
-            elif is_boxed:
-                step["scaley"] = str(max(1, (2 * int(step["scalex"]) * box[1] + box[0]) // (2 * box[0])))
-            elif preset is not None and "sizes" in preset.values:
-                step["scaley"] = "0"  # else the preset's would bind
-        if recipe.trim is not None:  # a width that only a render can tell is none to choose by
-            is_open = widths is not None and not (recipe.width or recipe.height)
-            return (in_order(fixed), steps[-1:]) if is_open else (query, [{}])
-        return in_order(fixed), steps
+        return in_order(fixed), steps if recipe.trim is None else steps[-1:]
 
     def _policy(self, steps: Sequence[Query], encodings: Sequence[str]) -> Policy | None:
         """What one signature for all *steps* and *encodings* allows, None where they need one each."""
