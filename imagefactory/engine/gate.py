@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from ..errors import Busy, RequestError, TimedOut
 
-__all__ = ["Failures", "Flights", "Gate", "Recent", "Siblings"]
+__all__ = ["Failures", "Flights", "Gate", "Recent"]
 
 T = TypeVar("T")
 _BATCH_S = 0.5
@@ -57,33 +57,6 @@ class Flights(Generic[T]):
         finally:
             with self._lock:
                 del self._futures[key]
-
-
-class Siblings(Generic[T]):
-    """What is being made at this moment, by what it is made from: who makes one knows what others need."""
-
-    def __init__(self) -> None:
-        self._members: dict[str, list[T]] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def join(self, group: str, member: T) -> Iterator[None]:
-        """Be *member* of *group* for a while; one more where an equal one is there."""
-        with self._lock:
-            self._members.setdefault(group, []).append(member)
-        try:
-            yield
-        finally:
-            with self._lock:
-                members = self._members[group]
-                members.remove(member)
-                if not members:
-                    del self._members[group]
-
-    def of(self, group: str) -> frozenset[T]:
-        """The members that *group* has now."""
-        with self._lock:
-            return frozenset(self._members.get(group, ()))
 
 
 class _Ticket:

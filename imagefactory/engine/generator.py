@@ -18,7 +18,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -37,7 +36,6 @@ from ..errors import (
 )
 from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
 from ..model.job import Job, Rendered, Renderer, Stamp
-from ..model.recipe import Recipe
 from ..model.variant import Source, Variant
 from ..storage.originals import Sources
 from ..storage.store import Body, Store, open_store
@@ -46,7 +44,7 @@ from ..urls.access import Access
 from ..urls.query import Request
 from ..workers.rendering import slots
 from .counters import Tally
-from .gate import Failures, Flights, Gate, Siblings
+from .gate import Failures, Flights, Gate
 from .health import Troubles
 from .identify import Register
 from .resolve import Rules, Wanted
@@ -108,7 +106,6 @@ class Generator:
         self._renderer = renderer
         self._clock = clock
         self._makings: Flights[Answer] = Flights()
-        self._siblings: Siblings[Recipe] = Siblings()
         self._gate = Gate(
             slots(config.render),
             config.render.queue,
@@ -352,7 +349,6 @@ class Generator:
             {name: value for name, value in settings.items() if name != "quality"},
             wants_placeholder=not source.placeholder,
             may_transcode=wanted.recipe.quality == settings.get("quality"),
-            siblings=self._siblings.of(source.digest),
         )
 
     def _run(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:
@@ -362,10 +358,7 @@ class Generator:
         """
         began = time.perf_counter()
         try:
-            with (
-                self._with_siblings(source, wanted),
-                self._gate.render(self.config.render.timeout_s, source.digest),
-            ):
+            with self._gate.render(self.config.render.timeout_s, source.digest):
                 waited_s = time.perf_counter() - began
                 rendered = self._renderer.render(self._job(source, wanted, target))
                 rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
@@ -389,10 +382,6 @@ class Generator:
         if source.is_racy and self._register.has_changed(source):
             raise SourceChanged
         return rendered
-
-    def _with_siblings(self, source: Source, wanted: Wanted) -> AbstractContextManager[None]:
-        """While it lasts, others who have *source* decoded see that it is wanted in this size too."""
-        return nullcontext()
 
     def _unstored(self, path: str, request: Request, accept: str) -> Answer:
         """The picture of a source that does not hold still: rendered from a private copy, kept nowhere."""

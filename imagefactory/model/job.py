@@ -43,8 +43,6 @@ class Job:
     With *wants_placeholder* the result has one of the whole source, whatever the recipe shows of it.
     *may_transcode*: the quality is the default one, so that a JPEG that stays as it is may become a JPEG XL
     without a loss, however many bytes that has.
-    *siblings* are all recipes that are asked for of this source at the moment, this one too: it may be
-    decoded once for all of them, and then the bytes depend on them. Empty where they may not.
     """
 
     source: Path
@@ -57,7 +55,6 @@ class Job:
     effort: Mapping[str, int] = field(default_factory=dict)
     wants_placeholder: bool = False
     may_transcode: bool = False
-    siblings: frozenset[Recipe] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ before they are encoded.
 Filled and asked by ``pipeline``, owned by a ``Workbench``; imports PIL. It knows pictures and sizes, and
 nothing of recipes. What it keeps is read-only: Pillow copies such a picture before it changes it in place.
 
-A variant of a job without siblings is the same, byte for byte, whatever was rendered before it. Smaller sizes
-are never made from larger sizes.
+A variant is the same, byte for byte, whatever was rendered before it. Smaller sizes are never made from
+larger sizes.
 """
 
 from __future__ import annotations
@@ -82,18 +82,10 @@ class Memory:
         """The bytes of all pictures; pixels that two of them share count once."""
         return sum({id(image.im): _bytes(image) for _, image in self._kept.values()}.values())
 
-    def still(self, scale: int, *, or_larger: bool = False) -> Still | None:
-        """The picture as decoded at 1 / *scale*; else, with *or_larger*, the next larger one."""
-        while scale:
-            found = self._get(("still", scale))
-            if isinstance(found, Still):
-                return found
-            scale = scale // 2 if or_larger else 0
-        return None
-
-    def has_room(self, width: int, height: int) -> bool:
-        """Whether a still of that size would stay, with as much again for what is made of it."""
-        return self._is_open and 2 * 4 * width * height <= self._max_bytes
+    def still(self, scale: int) -> Still | None:
+        """The picture as decoded at 1 / *scale*."""
+        found = self._get(("still", scale))
+        return found if isinstance(found, Still) else None
 
     def keep_still(self, still: Still) -> None:
         """Keep a decoded picture."""

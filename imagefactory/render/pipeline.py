@@ -118,7 +118,7 @@ def _render(
 
     first, look, tiny = memory.finished(_name(job)), None, ""
     if first is None:
-        still = _still(job, file, picture, plan, memory)
+        still = memory.still(plan.scale) or _decode(job, file, picture, plan.scale, memory)
         on_decoded()
         watch.turn_to("resize")
         if job.wants_placeholder:  # of the still: what the recipe cuts out is not the whole
@@ -334,13 +334,6 @@ def _scale(picture: Image.Image, turn: _Turn, recipe: Recipe, region: _Box) -> i
     return 1
 
 
-def _scale_for_all(job: Job, picture: Image.Image, scale: int, memory: Memory) -> int:
-    """*scale*, or a smaller one that will do for the siblings of *job* too, if *memory* has room for it."""
-    width, height = picture.size
-    scales = {_plan(replace(job, recipe=recipe), picture).scale for recipe in job.siblings}
-    return min([scale, *(each for each in scales if memory.has_room(width // each, height // each))])
-
-
 def _inner(recipe: Recipe, size: _Size) -> _Size:
     """The size that the picture (upright, of *size*) gets on the canvas."""
     return inner_size(recipe, *size) if recipe.fit == "pad" else (recipe.width, recipe.height)
@@ -421,17 +414,6 @@ def _trimmed(image: Image.Image, tolerance: float, turn: _Turn) -> tuple[int, in
 
 
 # --- pixels ---------------------------------------------------------------------------------------------
-
-
-def _still(job: Job, file: decoders.Source, picture: Image.Image, plan: _Plan, memory: Memory) -> Still:
-    """The first frame at the scale of *plan*; larger where that was, or is to be, decoded for its siblings.
-    Not where a cut looks for what is to be seen: it shall find the same for all encodings."""
-    shares = bool(job.siblings) and job.recipe.gravity != "smart"
-    still = memory.still(plan.scale, or_larger=shares)
-    if still is None:
-        scale = _scale_for_all(job, picture, plan.scale, memory) if shares else plan.scale
-        still = _decode(job, file, picture, scale, memory)
-    return still
 
 
 def _decode(job: Job, file: decoders.Source, picture: Image.Image, scale: int, memory: Memory) -> Still:

@@ -33,8 +33,7 @@ class Workbench:
         """See ``render.render``. *on_decoded* is called once the first frame is decoded, be it from memory:
         what fails after it is the recipe's fault rather than the source's.
 
-        The picture of a job without siblings is the one that ``render`` makes, byte for byte, whatever came
-        before. With siblings, a JPEG's may be made from a larger decode.
+        The picture is the one that ``render`` makes, byte for byte, whatever came before.
         """
         return render(job, self._memory, on_decoded or _ignored)
 

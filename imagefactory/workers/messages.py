@@ -89,7 +89,6 @@ def job_message(job: Job) -> Message:
         "effort": dict(job.effort),
         "wants_placeholder": job.wants_placeholder,
         "may_transcode": job.may_transcode,
-        "siblings": [recipe.text() for recipe in job.siblings],
     }
 
 
@@ -106,7 +105,6 @@ def job_from(message: Mapping[str, Any]) -> Job:
         message["effort"],
         message["wants_placeholder"],
         message["may_transcode"],
-        frozenset(map(parse, message["siblings"])),
     )
 
 

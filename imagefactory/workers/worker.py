@@ -20,7 +20,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def _render(bench: Any, job: Job, tell: Callable[[], None]) -> Rendered:
         if not isinstance(error.__cause__, MemoryError):
             raise
     bench.clear()  # what it remembers of the source counts against the bound too
-    return bench.render(replace(job, siblings=frozenset()), tell)  # type: ignore[no-any-return]
+    return bench.render(job, tell)  # type: ignore[no-any-return]
 
 
 def _give_back() -> None:

@@ -24,7 +24,7 @@ from PIL import Image
 from support.drawing import scene
 from support.serving import Reply, Server, eventually, is_right, serving, workers_of, write_config
 
-# A large JPEG of 2100 is decoded at 1/1, 1/2, 1/4 or 1/8, if it is for one of them alone.
+# A large JPEG of 2100 is decoded at 1/1, 1/2, 1/4 or 1/8 for these.
 WIDTHS = (1200, 900, 720, 600, 450, 300, 200, 150)
 ENCODINGS = ("jpeg", "webp", "avif")
 PROCESSES = 2

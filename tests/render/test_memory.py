@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageDraw, ImageStat
+from PIL import Image, ImageDraw
 from support.drawing import job, near, opened, orientation, photos, quarters, save, scene
 
 from imagefactory.errors import ImageFactoryError, SourceChanged, Undecodable
@@ -186,55 +184,11 @@ def test_a_jpeg_is_decoded_once_for_each_scale(
 
 
 @pytest.mark.usefixtures("all_are_large")
-@pytest.mark.parametrize("order", ORDERS)
-def test_with_siblings_a_jpeg_is_decoded_once(
-    tmp_path: Path, bench: Workbench, count: dict[str, int], order: str
-) -> None:
-    """As large as the largest needs it; each variant is as good as one that is made alone."""
-    source = save(tmp_path, "a.jpg", drawing())
-    jobs = [job(source, "png", width=width) for width in ORDERS[order]]
-    siblings = [each.recipe for each in jobs]
-    made = [
-        bench.render(replace(each, siblings=frozenset(siblings[number:]))).body or b""
-        for number, each in enumerate(jobs)
-    ]
-    assert count["decodes"] == 1
-    for each, body in zip(jobs, made, strict=True):
-        alone, together = (Image.open(io.BytesIO(data)) for data in (render(each).body or b"", body))
-        assert together.size == alone.size
-        mean = ImageStat.Stat(ImageChops.difference(alone, together)).mean
-        assert max(mean) < 4, each.recipe.width
-
-
-@pytest.mark.usefixtures("all_are_large")
-def test_a_cut_that_looks_for_its_place_finds_the_same_with_siblings(
-    tmp_path: Path, bench: Workbench
-) -> None:
-    source = save(tmp_path, "a.jpg", drawing())
-    wide = job(source, "webp", width=1000)
-    work = job(source, "webp", width=100, height=200, fit="cover", gravity="smart")
-    siblings = frozenset([wide.recipe, work.recipe])
-    bench.render(replace(wide, siblings=siblings))
-    assert bench.render(replace(work, siblings=siblings)).body == render(work).body
-
-
-@pytest.mark.usefixtures("all_are_large")
-def test_alone_a_jpeg_is_decoded_as_small_as_may_be(tmp_path: Path, bench: Workbench) -> None:
+def test_a_jpeg_is_decoded_as_small_as_may_be(tmp_path: Path, bench: Workbench) -> None:
     source = save(tmp_path, "a.jpg", drawing())
     work = job(source, "webp", width=75)
-    assert bench.render(replace(work, siblings=frozenset([work.recipe]))).body == render(work).body
+    assert bench.render(work).body == render(work).body
     assert bench._memory.bytes < 200 * 150 * 4 * 2
-
-
-@pytest.mark.usefixtures("all_are_large")
-def test_a_decode_for_all_that_would_not_stay_is_not_made(tmp_path: Path, count: dict[str, int]) -> None:
-    source = save(tmp_path, "a.jpg", drawing())  # decoded: 4.3 MB, at 1/2 1.1 MB
-    bench = Workbench(4_000_000, now_ns=later)
-    jobs = [job(source, "webp", width=width) for width in (75, 1000, 320)]
-    for each in (jobs[0], jobs[2]):
-        bench.render(replace(each, siblings=frozenset(each.recipe for each in jobs)))
-        assert bench._memory.still(2) is not None
-    assert count["decodes"] == 1
 
 
 def test_encodings_quality_and_salt_share_a_picture(
