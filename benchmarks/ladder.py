@@ -37,8 +37,6 @@ def run(bench: Bench) -> None:
     widths = bench.pick(WIDTHS[3:], WIDTHS)
     config = servers.write_config(bench.stage.new_folder("ladder"), bench.pictures.folder)
     generator = servers.generator(config)
-    if not hasattr(rendering, "Workbench"):
-        bench.say("  there is no Workbench in this version: one render after the other")
 
     def job(path: str, width: int, encoding: str) -> RenderJob:
         source = generator.source(path)
@@ -94,9 +92,9 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _render_all(jobs: list[RenderJob]) -> None:
-    workbench = rendering.Workbench() if hasattr(rendering, "Workbench") else rendering
+    memory = rendering.Memory()
     for job in jobs:
-        if not workbench.render(job).body:
+        if not rendering.render(job, memory).body:
             raise RuntimeError(f"no {job.encoding}")
 
 

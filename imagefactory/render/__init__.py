@@ -4,7 +4,7 @@ Loaded when the first picture must be read; a process that answers hits alone ne
 """
 
 from .decoders import use_one_thread
+from .memory import Memory
 from .pipeline import probe, render
-from .workbench import Workbench
 
-__all__ = ["Workbench", "probe", "render", "use_one_thread"]
+__all__ = ["Memory", "probe", "render", "use_one_thread"]

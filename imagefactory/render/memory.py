@@ -1,8 +1,9 @@
 """What was made of one source, for the next jobs that ask for it: its decoded picture, and finished pictures
 before they are encoded.
 
-Filled and asked by ``pipeline``, owned by a ``Workbench``; imports PIL. It knows pictures and sizes, and
-nothing of recipes. What it keeps is read-only: Pillow copies such a picture before it changes it in place.
+A page asks for one picture in many widths and encodings. With a memory that is one decode, one resize for
+each size, and the encodings. It knows pictures and sizes, and nothing of recipes. What it keeps is read-only:
+Pillow copies such a picture before it changes it in place.
 
 A variant is the same, byte for byte, whatever was rendered before it. Smaller sizes are never made from
 larger sizes.
@@ -10,6 +11,7 @@ larger sizes.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from ..model.job import Stamp
 
 __all__ = ["Finished", "Memory", "Still", "bare"]
 
+# A decoded photograph of 50 megapixels has 200 MB.
+_MAX_BYTES = 256 * 2**20
 # A file that was written twice in one tick of the clock has one stamp for two pictures. So nothing is kept of
 # a source that changed less than this before it was read: whatever has the stamp now has it for good.
 _RACY_NS = 2_000_000_000
@@ -55,10 +59,12 @@ def bare(image: Image.Image) -> Image.Image:
 class Memory:
     """Up to *max_bytes* of pictures of the source that was named last; those used longest ago go first.
 
-    *now_ns* is the time of day in nanoseconds, on the clock of the file system. For one thread at a time.
+    It holds them between jobs, until ``clear``. Of a source that changed less than two seconds ago it holds
+    nothing; *now_ns* is the time of day in nanoseconds, on the clock of the file system. For one thread at a
+    time.
     """
 
-    def __init__(self, max_bytes: int, now_ns: Callable[[], int]) -> None:
+    def __init__(self, max_bytes: int = _MAX_BYTES, now_ns: Callable[[], int] = time.time_ns) -> None:
         self._max_bytes = max_bytes
         self._now_ns = now_ns
         self._owner: tuple[Path, Stamp] | None = None

@@ -82,8 +82,9 @@ def render(
     """Do *job*. Raises Undecodable, TooLarge, SourceChanged; OSError when the source can't be read or the
     target can't be written.
 
-    *memory* may have, and gets, what is of use for the next job. *on_decoded* is called as soon as the (first
-    frame of the) source is decoded or remembered.
+    *memory* may have, and gets, what is of use for the next job; the variant is the same without it, byte for
+    byte. *on_decoded* is called as soon as the (first frame of the) source is decoded or remembered: what
+    fails after it is the recipe's fault rather than the source's.
     """
     try:
         with decoders.Source(job.source) as file:
@@ -113,7 +114,7 @@ def _render(
     upright = _EXIF_TURNS[decoders.orientation_of(picture)]
     total = decoders.count_frames(picture, file) if _may_move(job) else 1
     if memory is None or total > 1:  # a frame is made once, in its order: there is nothing to share
-        memory = Memory(0, time.time_ns)
+        memory = Memory(0)
     memory.turn_to(job.source, job.stamp)
 
     first, look, tiny = memory.finished(_name(job)), None, ""

@@ -21,11 +21,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageFactoryError, Undecodable
 from ..model.job import Job, Rendered
 from . import messages
+
+if TYPE_CHECKING:
+    from ..render import Memory
 
 __all__ = ["main"]
 
@@ -39,49 +42,51 @@ def main() -> None:
     memory_bytes, cpu_s, wall_s = (int(argument) for argument in sys.argv[1:4])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _bow(memory_bytes)
-    from ..render import Workbench, probe, use_one_thread
+    _limit_process(memory_bytes)
+    from ..render import Memory, use_one_thread  # within the limits, at the lower priority
 
     use_one_thread()
     with socket.socket(fileno=0) as channel, suppress(OSError, EOFError):
-        bench = Workbench()
+        memory = Memory()
         messages.send(channel, {"is": "ready"})
         while True:
-            # What the bench remembers is for jobs that come at once: an idle worker holds no pictures.
+            # What the memory has is for jobs that come at once: an idle worker holds no pictures.
             if not select.select([channel], [], [], _IDLE_S)[0]:
-                bench.clear()
+                memory.clear()
                 _give_back()
             task, _ = messages.receive(channel)
             _limit_time(cpu_s, wall_s)
             messages.send(channel, {"is": "begun"})
-            message, body = _do(task, bench, probe, channel)
+            message, body = _do(task, memory, channel)
             signal.setitimer(signal.ITIMER_REAL, 0)
             messages.send(channel, message, body)
 
 
-def _do(
-    task: Mapping[str, Any], bench: Any, probe: Any, channel: socket.socket
-) -> tuple[messages.Message, bytes]:
+def _do(task: Mapping[str, Any], memory: Memory, channel: socket.socket) -> tuple[messages.Message, bytes]:
+    from ..render import probe
+
     try:
         if "probe" in task:
             return messages.header_message(probe(Path(task["probe"]))), b""
         job = messages.job_from(task)
         return messages.rendered_message(
-            _render(bench, job, lambda: messages.send(channel, {"is": "decoded"}))
+            _render(job, memory, lambda: messages.send(channel, {"is": "decoded"}))
         )
     except (ImageFactoryError, OSError, MemoryError) as error:
-        bench.clear()
+        memory.clear()
         return messages.error_message(error), b""
 
 
-def _render(bench: Any, job: Job, tell: Callable[[], None]) -> Rendered:
+def _render(job: Job, memory: Memory, tell: Callable[[], None]) -> Rendered:
+    from ..render import render
+
     try:
-        return bench.render(job, tell)  # type: ignore[no-any-return]
+        return render(job, memory, tell)
     except Undecodable as error:
         if not isinstance(error.__cause__, MemoryError):
             raise
-    bench.clear()  # what it remembers of the source counts against the bound too
-    return bench.render(job, tell)  # type: ignore[no-any-return]
+    memory.clear()  # what it remembers of the source counts against the bound too
+    return render(job, memory, tell)
 
 
 def _give_back() -> None:
@@ -90,7 +95,7 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _bow(memory_bytes: int) -> None:
+def _limit_process(memory_bytes: int) -> None:
     """Take the place of one that may be stopped, slowed and killed, where the system lets us."""
     with suppress(OSError):
         os.nice(_NICE)

@@ -1,4 +1,4 @@
-"""The workbench: variants of one source share its decode and its resizes, and are as if they did not."""
+"""The memory: variants of one source share its decode and its resizes, and are as if they did not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.drawing import job, near, opened, orientation, photos, quarters, sa
 from imagefactory.errors import ImageFactoryError, SourceChanged, Undecodable
 from imagefactory.model.job import Stamp
 from imagefactory.model.recipe import Rect
-from imagefactory.render import Workbench, decoders, encoders, pipeline, render
+from imagefactory.render import Memory, decoders, encoders, pipeline, render
 
 WIDTHS = (1000, 800, 640, 480, 320, 240, 160, 100)
 ORDERS = {
@@ -32,8 +32,8 @@ def later() -> int:
 
 
 @pytest.fixture
-def bench() -> Workbench:
-    return Workbench(now_ns=later)
+def memory() -> Memory:
+    return Memory(now_ns=later)
 
 
 @pytest.fixture
@@ -82,20 +82,20 @@ def glass(width: int = 1200, height: int = 900) -> Image.Image:
     [("a.png", {}), ("a.jpg", {"quality": 92}), ("b.png", {}), ("c.jpg", {"exif": orientation(6)})],
 )
 def test_a_ladder_is_as_if_each_step_was_rendered_alone(
-    tmp_path: Path, bench: Workbench, order: str, name: str, options: dict[str, Any]
+    tmp_path: Path, memory: Memory, order: str, name: str, options: dict[str, Any]
 ) -> None:
     source = save(tmp_path, name, glass() if name == "b.png" else drawing(), **options)
     for width in ORDERS[order]:
         work = job(source, "webp", width=width)
-        assert bench.render(work).body == render(work).body, width
+        assert render(work, memory).body == render(work).body, width
 
 
 @pytest.mark.parametrize("source", photos(), ids=lambda path: path.name)
 def test_a_ladder_of_a_photograph_is_as_if_each_step_was_rendered_alone(source: Path) -> None:
-    bench = Workbench(now_ns=later)
+    memory = Memory(now_ns=later)
     for width in (640, 1280, 320, 150):
         work = job(source, "jpeg", width=width)
-        assert bench.render(work).body == render(work).body, width
+        assert render(work, memory).body == render(work).body, width
 
 
 RECIPES: list[dict[str, Any]] = [
@@ -120,14 +120,14 @@ DRAWN = ("a.png", "b.png", "a.jpg", "p.png", "i.tif", "m.gif")
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_any_variant_is_the_same_after_all_others(tmp_path: Path, bench: Workbench, name: str) -> None:
+def test_any_variant_is_the_same_after_all_others(tmp_path: Path, memory: Memory, name: str) -> None:
     source = drawn(tmp_path, name)
     for recipe in RECIPES:
-        bench.render(job(source, "jpeg", **recipe))
+        render(job(source, "jpeg", **recipe), memory)
     for recipe in RECIPES:
         for encoding in ("webp", "jpeg", "gif") if name == "m.gif" else ("webp", "jpeg"):
             work = job(source, encoding, **recipe)
-            assert bench.render(work).body == render(work).body, (encoding, recipe)
+            assert render(work, memory).body == render(work).body, (encoding, recipe)
 
 
 def drawn(folder: Path, name: str) -> Path:
@@ -146,22 +146,22 @@ def drawn(folder: Path, name: str) -> Path:
 
 
 def test_a_ladder_is_one_decode_and_a_resize_for_each_size(
-    tmp_path: Path, bench: Workbench, count: dict[str, int]
+    tmp_path: Path, memory: Memory, count: dict[str, int]
 ) -> None:
     source = save(tmp_path, "a.png", drawing())
     for width in WIDTHS:
         for encoding in ("jpeg", "webp", "avif"):
-            bench.render(job(source, encoding, width=width))
+            render(job(source, encoding, width=width), memory)
     assert count == {"decodes": 1, "resizes": len(WIDTHS)}
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_jpeg_of_less_than_3_megapixels_is_decoded_once(
-    tmp_path: Path, bench: Workbench, count: dict[str, int], order: str
+    tmp_path: Path, memory: Memory, count: dict[str, int], order: str
 ) -> None:
     source = save(tmp_path, "a.jpg", drawing())
     jobs = [job(source, "webp", width=width) for width in ORDERS[order]]
-    assert [bench.render(each).body for each in jobs] == [render(each).body for each in jobs]
+    assert [render(each, memory).body for each in jobs] == [render(each).body for each in jobs]
     assert count["decodes"] == 1 + len(jobs)
 
 
@@ -173,26 +173,26 @@ def all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("all_are_large")
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_jpeg_is_decoded_once_for_each_scale(
-    tmp_path: Path, bench: Workbench, count: dict[str, int], order: str
+    tmp_path: Path, memory: Memory, count: dict[str, int], order: str
 ) -> None:
     """Here at 1/1, 1/2 and 1/4."""
     source = save(tmp_path, "a.jpg", drawing())
     for width in ORDERS[order]:
         for encoding in ("jpeg", "webp"):
-            bench.render(job(source, encoding, width=width))
+            render(job(source, encoding, width=width), memory)
     assert count["decodes"] == 3
 
 
 @pytest.mark.usefixtures("all_are_large")
-def test_a_jpeg_is_decoded_as_small_as_may_be(tmp_path: Path, bench: Workbench) -> None:
+def test_a_jpeg_is_decoded_as_small_as_may_be(tmp_path: Path, memory: Memory) -> None:
     source = save(tmp_path, "a.jpg", drawing())
     work = job(source, "webp", width=75)
-    assert bench.render(work).body == render(work).body
-    assert bench._memory.bytes < 200 * 150 * 4 * 2
+    assert render(work, memory).body == render(work).body
+    assert memory.bytes < 200 * 150 * 4 * 2
 
 
 def test_encodings_quality_and_salt_share_a_picture(
-    tmp_path: Path, bench: Workbench, count: dict[str, int]
+    tmp_path: Path, memory: Memory, count: dict[str, int]
 ) -> None:
     source = save(tmp_path, "a.png", glass())
     for encoding, options in (
@@ -205,7 +205,7 @@ def test_encodings_quality_and_salt_share_a_picture(
         ("webp", {}),
     ):
         work = job(source, encoding, width=300, **options)
-        assert bench.render(work).body == render_alone(work, count)
+        assert render(work, memory).body == render_alone(work, count)
     assert count == {"decodes": 1, "resizes": 1}
 
 
@@ -217,7 +217,7 @@ def render_alone(work: Any, count: dict[str, int]) -> bytes | None:
     return body
 
 
-def test_each_background_is_laid_below_the_same_picture(tmp_path: Path, bench: Workbench) -> None:
+def test_each_background_is_laid_below_the_same_picture(tmp_path: Path, memory: Memory) -> None:
     source = save(tmp_path, "a.png", Image.new("RGBA", (400, 300), (0, 0, 0, 0)))
     for _ in range(2):
         for background, wanted in (
@@ -226,47 +226,47 @@ def test_each_background_is_laid_below_the_same_picture(tmp_path: Path, bench: W
             ("00ff00ff", (0, 255, 0)),
         ):
             work = job(source, "jpeg", width=100, background=background)
-            assert near(opened(bench.render(work), "jpeg").getpixel((50, 50)), wanted)
-        assert opened(bench.render(job(source, "png", width=100)), "png").getpixel((50, 50))[3] == 0
+            assert near(opened(render(work, memory), "jpeg").getpixel((50, 50)), wanted)
+        assert opened(render(job(source, "png", width=100), memory), "png").getpixel((50, 50))[3] == 0
     for background in ("ff0000ff", "00ff00ff"):
         work = job(source, "png", width=100, height=100, fit="pad", background=background)
-        found = opened(bench.render(work), "png").getpixel((50, 5))
+        found = opened(render(work, memory), "png").getpixel((50, 5))
         assert found == tuple(bytes.fromhex(background))
 
 
 # --- never another picture ------------------------------------------------------------------------------
 
 
-def test_a_replaced_source_is_rendered_anew(tmp_path: Path, bench: Workbench) -> None:
+def test_a_replaced_source_is_rendered_anew(tmp_path: Path, memory: Memory) -> None:
     source = save(tmp_path, "a.png", Image.new("RGB", (400, 300), (255, 0, 0)))
     old = job(source, width=100)
-    assert opened(bench.render(old), "png").getpixel((5, 5)) == (255, 0, 0)
+    assert opened(render(old, memory), "png").getpixel((5, 5)) == (255, 0, 0)
     status = source.stat()
     save(tmp_path, "new.png", Image.new("RGB", (400, 300), (0, 0, 255))).replace(source)
     os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(SourceChanged):
-        bench.render(old)
-    assert opened(bench.render(job(source, width=100)), "png").getpixel((5, 5)) == (0, 0, 255)
+        render(old, memory)
+    assert opened(render(job(source, width=100), memory), "png").getpixel((5, 5)) == (0, 0, 255)
     with pytest.raises(SourceChanged):
-        bench.render(old)
+        render(old, memory)
 
 
-def test_a_source_that_is_gone_is_not_remembered(tmp_path: Path, bench: Workbench) -> None:
+def test_a_source_that_is_gone_is_not_remembered(tmp_path: Path, memory: Memory) -> None:
     source = save(tmp_path, "a.png", drawing())
     work = job(source, width=100)
-    bench.render(work)
+    render(work, memory)
     source.unlink()
     with pytest.raises(FileNotFoundError):
-        bench.render(work)
+        render(work, memory)
 
 
-def test_sources_are_not_mixed_up(tmp_path: Path, bench: Workbench) -> None:
+def test_sources_are_not_mixed_up(tmp_path: Path, memory: Memory) -> None:
     red, blue = (
         job(save(tmp_path, f"{name}.png", Image.new("RGB", (400, 300), name)), width=100)
         for name in ("red", "blue")
     )
     for work in (red, blue, red):
-        assert bench.render(work).body == render(work).body
+        assert render(work, memory).body == render(work).body
 
 
 def test_nothing_is_kept_of_a_source_that_just_changed(tmp_path: Path, count: dict[str, int]) -> None:
@@ -274,28 +274,28 @@ def test_nothing_is_kept_of_a_source_that_just_changed(tmp_path: Path, count: di
     source = save(tmp_path, "a.png", drawing())
     changed_ns = Stamp.of(source.stat()).ctime_ns
     now = [changed_ns + 1_999_999_999]
-    bench = Workbench(now_ns=lambda: now[0])
+    memory = Memory(now_ns=lambda: now[0])
     for decodes in (1, 2):
-        bench.render(job(source, width=100))
+        render(job(source, width=100), memory)
         assert count["decodes"] == decodes
-        assert bench._memory.bytes == 0
+        assert memory.bytes == 0
     now[0] += 1
     for _ in range(2):
-        bench.render(job(source, width=100))
+        render(job(source, width=100), memory)
     assert count["decodes"] == 3
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.png", "a.jpg", "p.png", "m.gif"])
-def test_what_is_kept_is_never_changed(tmp_path: Path, bench: Workbench, name: str) -> None:
+def test_what_is_kept_is_never_changed(tmp_path: Path, memory: Memory, name: str) -> None:
     source = drawn(tmp_path, name)
-    bench.render(job(source, width=200, anim=False))
-    kept = [image for _, image in bench._memory._kept.values()]
+    render(job(source, width=200, anim=False), memory)
+    kept = [image for _, image in memory._kept.values()]
     before = [image.tobytes() for image in kept]
     assert len(kept) >= 3
     assert all(image.readonly for image in kept)
     for encoding in ("png", "jpeg", "webp", "gif"):
         for recipe in [*RECIPES, {"width": 200}]:
-            bench.render(job(source, encoding, **recipe))
+            render(job(source, encoding, **recipe), memory)
     assert [image.tobytes() for image in kept] == before
 
 
@@ -306,65 +306,65 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     source = drawn(tmp_path, "a.png")  # decoded: 1.1 MB
     wanted = {str(recipe): render(job(source, "jpeg", **recipe)).body for recipe in RECIPES}
     for max_bytes in (0, 500_000, 1_200_000, 2_000_000, 9_000_000):
-        bench = Workbench(max_bytes, now_ns=later)
+        memory = Memory(max_bytes, now_ns=later)
         for recipe in [*RECIPES, *RECIPES]:
-            assert bench.render(job(source, "jpeg", **recipe)).body == wanted[str(recipe)]
-            assert bench._memory.bytes <= max_bytes
+            assert render(job(source, "jpeg", **recipe), memory).body == wanted[str(recipe)]
+            assert memory.bytes <= max_bytes
 
 
 def test_a_picture_that_is_too_large_costs_no_other_its_place(tmp_path: Path, count: dict[str, int]) -> None:
     source = save(tmp_path, "a.png", drawing())  # decoded: 4.3 MB
-    bench = Workbench(1_000_000, now_ns=later)
-    bench.render(job(source, "webp", width=300))
-    bench.render(job(source, "webp", width=900))
+    memory = Memory(1_000_000, now_ns=later)
+    render(job(source, "webp", width=300), memory)
+    render(job(source, "webp", width=900), memory)
     count.update(decodes=0, resizes=0)
     for encoding in ("webp", "jpeg", "png"):
-        bench.render(job(source, encoding, width=300))
+        render(job(source, encoding, width=300), memory)
     assert count == {"decodes": 0, "resizes": 0}
 
 
-def test_cleared_it_holds_nothing(tmp_path: Path, bench: Workbench, count: dict[str, int]) -> None:
+def test_cleared_it_holds_nothing(tmp_path: Path, memory: Memory, count: dict[str, int]) -> None:
     source = save(tmp_path, "a.png", drawing())
-    bench.render(job(source, width=100))
-    assert bench._memory.bytes > 1200 * 900 * 4
-    bench.clear()
-    assert bench._memory.bytes == 0
-    bench.render(job(source, width=100))
+    render(job(source, width=100), memory)
+    assert memory.bytes > 1200 * 900 * 4
+    memory.clear()
+    assert memory.bytes == 0
+    render(job(source, width=100), memory)
     assert count["decodes"] == 2
 
 
-def test_another_source_takes_the_place(tmp_path: Path, bench: Workbench) -> None:
-    bench.render(job(save(tmp_path, "a.png", drawing())))
-    bench.render(job(save(tmp_path, "b.png", quarters(40, 30))))
-    assert 0 < bench._memory.bytes <= 40 * 30 * 4 * 2
+def test_another_source_takes_the_place(tmp_path: Path, memory: Memory) -> None:
+    render(job(save(tmp_path, "a.png", drawing())), memory)
+    render(job(save(tmp_path, "b.png", quarters(40, 30))), memory)
+    assert 0 < memory.bytes <= 40 * 30 * 4 * 2
 
 
 # --- who is to blame ------------------------------------------------------------------------------------
 
 
-def test_it_is_told_once_for_each_job_that_the_source_is_decoded(tmp_path: Path, bench: Workbench) -> None:
+def test_it_is_told_once_for_each_job_that_the_source_is_decoded(tmp_path: Path, memory: Memory) -> None:
     told: list[int] = []
     for name in ("a.png", "m.gif"):
         source = drawn(tmp_path, name)
         for number, recipe in enumerate([*RECIPES, *RECIPES[::2]]):
             told.clear()
-            bench.render(job(source, "gif", **recipe), lambda n=number: told.append(n))  # type: ignore[misc]
+            render(job(source, "gif", **recipe), memory, lambda n=number: told.append(n))  # type: ignore[misc]
             assert told == [number]
 
 
-def test_a_broken_source_is_never_decoded(tmp_path: Path, bench: Workbench) -> None:
+def test_a_broken_source_is_never_decoded(tmp_path: Path, memory: Memory) -> None:
     source = save(tmp_path, "a.png", drawing())
     source.write_bytes(source.read_bytes()[:5000])
     with pytest.raises(Undecodable):
-        bench.render(job(source, width=100), told_too_early)
+        render(job(source, width=100), memory, told_too_early)
 
 
 def told_too_early() -> None:
     raise AssertionError("it is not decoded")
 
 
-def test_what_fails_after_the_decode_leaves_the_bench_sound(
-    tmp_path: Path, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+def test_what_fails_after_the_decode_leaves_the_memory_sound(
+    tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = save(tmp_path, "a.png", drawing())
     work = job(source, width=100)
@@ -379,6 +379,6 @@ def test_what_fails_after_the_decode_leaves_the_bench_sound(
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fail)
             with pytest.raises(ImageFactoryError):
-                bench.render(work, lambda: told.append("decoded"))
+                render(work, memory, lambda: told.append("decoded"))
     assert len(told) == len(failures)
-    assert bench.render(work).body == render(work).body
+    assert render(work, memory).body == render(work).body

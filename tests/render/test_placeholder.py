@@ -26,7 +26,7 @@ from imagefactory.errors import StorageError
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Rendered, Stamp
 from imagefactory.model.variant import Source
-from imagefactory.render import Workbench, render
+from imagefactory.render import Memory, render
 from imagefactory.render.placeholder import LONGEST
 from imagefactory.storage.index import Index
 from imagefactory.upkeep.warm.request import Budget, Order, Wish
@@ -184,12 +184,12 @@ def test_a_picture_is_not_lost_for_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (found.placeholder, found.body) == ("", render(asked).body)
 
 
-def test_a_workbench_makes_it_of_the_decode_that_it_remembers(tmp_path: Path) -> None:
+def test_it_is_made_of_the_decode_that_is_remembered(tmp_path: Path) -> None:
     path = save(tmp_path, "a.png", quarters())
     os.utime(path)
-    bench = Workbench(now_ns=lambda: int(LATER_S * 1e9))
-    assert bench.render(job(path, width=40)).placeholder == ""
-    later = bench.render(replace(job(path, width=50), wants_placeholder=True))
+    memory = Memory(now_ns=lambda: int(LATER_S * 1e9))
+    assert render(job(path, width=40), memory).placeholder == ""
+    later = render(replace(job(path, width=50), wants_placeholder=True), memory)
     assert corners(picture(later.placeholder)) == FOUR
 
 
