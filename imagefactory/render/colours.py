@@ -1,7 +1,4 @@
-"""Pixels of every mode -> 8-bit sRGB pixels: ``plain`` before resizing, ``to_srgb`` on the smaller result.
-
-Used by ``pipeline`` alone; imports PIL as it does.
-"""
+"""Pixels of every mode -> 8-bit sRGB pixels: ``plain`` before resizing, ``to_srgb`` on the smaller result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the outer structure of a picture file says: whether it carries more than pixels, how many frames.
 
-Asked by the renderer. No picture library: blocks and chunks are walked, and no length in them is believed.
+No picture library: blocks and chunks are walked, and no length in them is believed.
 """
 
 from __future__ import annotations

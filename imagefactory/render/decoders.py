@@ -1,6 +1,6 @@
 """The boundary to Pillow's decoders: a file -> an opened picture, its header's facts, its loaded pixels.
 
-Used by ``pipeline`` alone; imports PIL. Whatever a decoder may raise ends here and becomes one of our errors.
+Whatever a decoder may raise ends here and becomes one of our errors.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
 from ..model.formats import SOURCE_FORMATS
 from ..model.job import Job, Stamp
 from . import png_writer
+from .boxes import Size
 from .colours import GREY
 from .containers import gif_frames
 
 __all__ = [
-    "Source",
+    "SourceFile",
     "check_unchanged",
     "claims_to_be_ours",
     "count_frames",
     "credits_of",
     "decoding",
+    "first_frame",
     "icon_size",
     "is_icon",
     "load",
@@ -42,8 +44,6 @@ __all__ = [
     "plays",
     "use_one_thread",
 ]
-
-_Size = tuple[int, int]
 
 # Pillow reads in Python, block by block: 100 reads for a header, 8,000 for a frame of 1 MB in a GIF.
 _MAX_READS = 300_000
@@ -67,11 +67,11 @@ class _Bounded:
         return super().read(size)  # type: ignore[misc, no-any-return]  # of the file that this is mixed into
 
 
-class _Memory(_Bounded, io.BytesIO):
+class _BytesFile(_Bounded, io.BytesIO):
     pass
 
 
-class Source(_Bounded, io.BufferedReader):
+class SourceFile(_Bounded, io.BufferedReader):
     """A source that is open for reading, with its first bytes as *head*."""
 
     def __init__(self, path: Path) -> None:
@@ -88,14 +88,14 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def check_unchanged(file: Source, stamp: Stamp) -> None:
+def check_unchanged(file: SourceFile, stamp: Stamp) -> None:
     """Raise SourceChanged unless *file* has *stamp*."""
     if Stamp.of(os.fstat(file.fileno())) != stamp:
         raise SourceChanged("the source changed while it was read")
 
 
 @contextmanager
-def decoding(file: Source, job: Job | None = None) -> Iterator[None]:
+def decoding(file: SourceFile, job: Job | None = None) -> Iterator[None]:
     """Turns whatever a decoder raises into one of our errors.
 
     Decoders raise SyntaxError, ValueError, RuntimeError, EOFError, struct.error and more for bad bytes, so
@@ -133,7 +133,7 @@ def use_one_thread() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def open_picture(file: Source) -> Image.Image:
+def open_picture(file: SourceFile) -> Image.Image:
     """The picture with its header read. Only our formats are tried: others start Ghostscript and worse."""
     if is_icon(file):
         icon = IcoFile(file).frame(0)
@@ -144,10 +144,10 @@ def open_picture(file: Source) -> Image.Image:
         formats.remove("BMP")
     if file.head[4:8] == b"ftyp" and b"avif" not in file.head[8:] and b"avis" not in file.head[8:]:
         formats = _heif()
-    handle: _Memory | Source = file
+    handle: _BytesFile | SourceFile = file
     if file.head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         # libtiff maps the file of a descriptor: one that is cut meanwhile would kill the process (SIGBUS).
-        handle = _Memory(file.read())
+        handle = _BytesFile(file.read())
     picture = Image.open(handle, formats=formats)
     if min(picture.size) < 1:
         raise Undecodable("it has no pixels")
@@ -158,7 +158,7 @@ def open_picture(file: Source) -> Image.Image:
     return picture
 
 
-def _late_exif(file: Source) -> bytes:
+def _late_exif(file: SourceFile) -> bytes:
     """The eXIf chunk of a PNG from behind its pixels (PNG §5.6 allows it), which Pillow finds by decoding."""
     position = file.tell()
     found, at = b"", 8
@@ -213,12 +213,12 @@ def _is_bitmap(head: bytes) -> bool:
     )
 
 
-def is_icon(file: Source) -> bool:
+def is_icon(file: SourceFile) -> bool:
     """Whether *file* is an ICO, by its first bytes."""
     return file.head.startswith(b"\0\0\1\0")
 
 
-def icon_size(file: Source) -> _Size:
+def icon_size(file: SourceFile) -> Size:
     """The size of the largest picture of an ICO, from that picture's own header.
 
     The directory says at most 256 and may lie; Pillow's plugin would decode before one can ask.
@@ -241,7 +241,7 @@ def icon_size(file: Source) -> _Size:
     return width, height
 
 
-def open_within_budget(job: Job, file: Source) -> Image.Image:
+def open_within_budget(job: Job, file: SourceFile) -> Image.Image:
     """The picture in *file*, not decoded yet. Raises TooLarge where one frame has more than *job* allows in
     pixels, and Undecodable."""
     with decoding(file, job):
@@ -252,7 +252,7 @@ def open_within_budget(job: Job, file: Source) -> Image.Image:
     return picture
 
 
-def _check_budget(size: _Size, max_pixels: int) -> None:
+def _check_budget(size: Size, max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
         raise TooLarge("pixels", size[0] * size[1], max_pixels)
 
@@ -269,7 +269,7 @@ def orientation_of(picture: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def count_frames(picture: Image.Image, file: Source) -> int:
+def count_frames(picture: Image.Image, file: SourceFile) -> int:
     """The frames of an animation; pages, thumbnails and second views are none."""
     if picture.format == "GIF":
         position = file.tell()
@@ -280,10 +280,15 @@ def count_frames(picture: Image.Image, file: Source) -> int:
     if picture.format not in ("PNG", "WEBP", "AVIF"):
         return 1
     frames = int(getattr(picture, "n_frames", 1))
-    return max(1, frames - 1 if getattr(picture, "default_image", False) else frames)
+    return max(1, frames - first_frame(picture))
 
 
-def load(job: Job, file: Source, picture: Image.Image, frame: int) -> None:
+def first_frame(picture: Image.Image) -> int:
+    """The number of the first frame: of an APNG, the default image may be no part of the animation."""
+    return 1 if getattr(picture, "default_image", False) else 0
+
+
+def load(job: Job, file: SourceFile, picture: Image.Image, frame: int) -> None:
     """Decode a frame, the next one or the first."""
     size = picture.size
     file.reads = 0
@@ -307,7 +312,7 @@ _PNG_BITS |= {"P;4": 4, "P": 8, "RGB": 24, "RGB;16B": 48, "RGBA": 32, "RGBA;16B"
 _STRIP_BYTES = 2**16
 
 
-def _inflated(picture: Image.Image, file: Source) -> bytes | bytearray | None:
+def _inflated(picture: Image.Image, file: SourceFile) -> bytes | bytearray | None:
     """The rows of a still PNG, each behind its filter type; None where Pillow has to inflate them."""
     if not isinstance(picture, PngImagePlugin.PngImageFile) or len(picture.tile) != 1:
         return None

@@ -1,4 +1,4 @@
-"""Finished pixels -> the bytes of a variant, in a file or in memory. Used by ``pipeline`` alone; imports PIL.
+"""Finished pixels -> the bytes of a variant, in a file or in memory.
 
 One row of save options per encoding, and what each container needs to hold an animation.
 """

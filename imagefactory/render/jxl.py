@@ -1,4 +1,4 @@
-"""JPEG XL, by the library of the extra ``jxl``. Used by ``encoders`` and ``pipeline``; imports pyjpegxl late.
+"""JPEG XL, by the library of the extra ``jxl``, which is imported late.
 
 Its Pillow plugin is not used: it would take metadata from ``info``. Not pylibjxl (0.5.0): what that writes
 with a loss is without XYB, JPEG XL's own colours, and four times as large (a photograph 235 kB, not 55).

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..model.job import Stamp
 
-__all__ = ["Finished", "Memory", "Still", "bare"]
+__all__ = ["Decoded", "Finished", "Memory", "without_metadata"]
 
 # A decoded photograph of 50 megapixels has 200 MB.
 _MAX_BYTES = 256 * 2**20
@@ -31,7 +31,7 @@ _RACY_NS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Still:
+class Decoded:
     """The first frame of a source as decoded at 1 / *scale*, with its ``info``; and its credits as EXIF."""
 
     image: Image.Image
@@ -47,7 +47,7 @@ class Finished:
     exif: bytes
 
 
-def bare(image: Image.Image) -> Image.Image:
+def without_metadata(image: Image.Image) -> Image.Image:
     """*image* without metadata (encoders write what they find there): a second view of the same pixels, which
     nobody may change any more."""
     view = image._new(image.im)
@@ -88,14 +88,14 @@ class Memory:
         """The bytes of all pictures; pixels that two of them share count once."""
         return sum({id(image.im): _bytes(image) for _, image in self._kept.values()}.values())
 
-    def still(self, scale: int) -> Still | None:
+    def decoded(self, scale: int) -> Decoded | None:
         """The picture as decoded at 1 / *scale*."""
-        found = self._get(("still", scale))
-        return found if isinstance(found, Still) else None
+        found = self._get(("decoded", scale))
+        return found if isinstance(found, Decoded) else None
 
-    def keep_still(self, still: Still) -> None:
+    def keep_decoded(self, decoded: Decoded) -> None:
         """Keep a decoded picture."""
-        self._keep(("still", still.scale), still, still.image)
+        self._keep(("decoded", decoded.scale), decoded, decoded.image)
 
     def whole(self, scale: int) -> Image.Image | None:
         """All of the picture decoded at 1 / *scale*, in plain pixels."""

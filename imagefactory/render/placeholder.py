@@ -1,7 +1,4 @@
-"""A placeholder: a decoded picture -> a few of its pixels as a ``data:`` URI, to be shown until it is loaded.
-
-Used by ``pipeline`` alone, when a job asks for it; imports PIL.
-"""
+"""A placeholder: a decoded picture -> a few of its pixels as a ``data:`` URI, shown until it is loaded."""
 
 from __future__ import annotations
 

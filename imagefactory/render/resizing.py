@@ -1,8 +1,7 @@
 """Resizing: a box of a plain picture -> that box in another size, by Lanczos on premultiplied colours.
 
-Used by ``pipeline`` alone; imports PIL, and is the one importer of ``cykooz_resizer`` (the extra "fast"),
-whose SIMD filter takes a seventh of the time of Pillow's. With and without it a picture is the same within
-``MAX_DIFFERENCE``.
+This is the one importer of ``cykooz_resizer`` (the extra "fast"), whose SIMD filter takes a seventh of the
+time of Pillow's. With and without it a picture is the same within ``MAX_DIFFERENCE``.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from functools import cache
 import PIL
 from PIL import Image, ImageChops, ImageStat
 
+from .boxes import Box, Size
+
 __all__ = ["MAX_DIFFERENCE", "MEAN_DIFFERENCE", "premultiplied", "resized"]
 
 _log = logging.getLogger(__name__)
-
-_Size = tuple[int, int]
-_Box = tuple[float, float, float, float]
 
 # How far the two filters may differ in a premultiplied channel, of 255. They round differently, by 1 or 2. In
 # noise of full contrast single pixels differ by 40: each of the two passes clips what the filter overshoots,
@@ -46,7 +44,7 @@ def premultiplied(image: Image.Image) -> Image.Image:
     return image.convert(mode) if mode else image
 
 
-def resized(image: Image.Image, size: _Size, box: _Box) -> Image.Image:
+def resized(image: Image.Image, size: Size, box: Box) -> Image.Image:
     """*box* of *image* as *size*, in the same mode; *image* itself where nothing is to be done.
 
     *image* is L, LA, RGB, RGBA or CMYK. *box* is cut to it. Colours are filtered premultiplied, else edges of
@@ -56,7 +54,7 @@ def resized(image: Image.Image, size: _Size, box: _Box) -> Image.Image:
     box = _clamped(box, image.size)
     if min(size) < 1 or box[0] >= box[2] or box[1] >= box[3]:
         raise ValueError(f"{box} can't be resized to {size}: there are no pixels")
-    whole: _Box = (0, 0, *image.size)
+    whole: Box = (0, 0, *image.size)
     if (size, box) == (image.size, whole):
         return image
     fast = _fast()
@@ -71,13 +69,13 @@ def resized(image: Image.Image, size: _Size, box: _Box) -> Image.Image:
         return _by_pillow(image, size, box)
 
 
-def _clamped(box: _Box, size: _Size) -> _Box:
+def _clamped(box: Box, size: Size) -> Box:
     # In this order of arguments a NaN becomes 0.
     left, top = min(max(0.0, box[0]), size[0]), min(max(0.0, box[1]), size[1])
     return left, top, min(max(0.0, box[2]), size[0]), min(max(0.0, box[3]), size[1])
 
 
-def _is_safe(image: Image.Image, size: _Size) -> bool:
+def _is_safe(image: Image.Image, size: Size) -> bool:
     """Whether the library, which believes *image*, may touch its memory."""
     image.load()
     width, height = image.size
@@ -87,14 +85,14 @@ def _is_safe(image: Image.Image, size: _Size) -> bool:
     )
 
 
-def _by_pillow(image: Image.Image, size: _Size, box: _Box) -> Image.Image:
+def _by_pillow(image: Image.Image, size: Size, box: Box) -> Image.Image:
     mode = image.mode
     # Pillow premultiplies by itself, and then forgets the gap.
     image = premultiplied(image).resize(size, Image.Resampling.LANCZOS, box, reducing_gap=_REDUCING_GAP)
     return image if image.mode == mode else image.convert(mode)
 
 
-_Resize = Callable[[Image.Image, _Size, _Box], Image.Image]
+_Resize = Callable[[Image.Image, Size, Box], Image.Image]
 
 
 @cache
@@ -123,7 +121,7 @@ def _load() -> _Resize:
 
     lanczos = ResizeAlg.convolution(FilterType.lanczos3)
 
-    def fast(image: Image.Image, size: _Size, box: _Box) -> Image.Image:
+    def fast(image: Image.Image, size: Size, box: Box) -> Image.Image:
         target = Image.new(image.mode, size)
         left, top, right, bottom = box
         # One for each call: it has a lock, and keeps its buffers. Without a pool of threads it uses none.
@@ -142,7 +140,7 @@ def _difference(fast: _Resize, mode: str) -> int:
     rings = Image.radial_gradient("L").resize((64, 48)).point(lambda v: abs(v * 4 % 320 - 160) + 40)
     bands = {"L": (rings,), "RGB": (across, down, rings), "RGBA": (across, down, rings, down)}
     image = Image.merge(mode, bands.get(mode, (across, down, rings, rings)))
-    tasks: list[tuple[_Size, _Box]] = [
+    tasks: list[tuple[Size, Box]] = [
         ((23, 17), (3.3, 2.6, 60.2, 47.5)),
         ((64, 48), (8, 8, 24, 24)),
         ((7, 1), (0, 0, 64, 48)),

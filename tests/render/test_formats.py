@@ -695,7 +695,7 @@ def test_a_frame_hidden_from_the_count_is_not_decoded(tmp_path: Path) -> None:
 
 def test_libtiff_gets_no_file_to_map(tmp_path: Path) -> None:
     source = save(tmp_path, "a.tif", quarters(), compression="tiff_lzw")
-    with decoders.Source(source) as file:
+    with decoders.SourceFile(source) as file:
         assert isinstance(decoders.open_picture(file).fp, io.BytesIO)  # type: ignore[attr-defined]
 
 

@@ -38,7 +38,7 @@ from support.drawing import (
 from imagefactory.errors import SourceChanged, TooLarge, Undecodable
 from imagefactory.model.formats import ENCODINGS, Header
 from imagefactory.model.recipe import Rect
-from imagefactory.render import decoders, resizing
+from imagefactory.render import Memory, decoders, resizing
 from imagefactory.render import pipeline as render
 
 
@@ -598,10 +598,10 @@ def test_a_disk_error_while_decoding_is_an_os_error(tmp_path: Path, monkeypatch:
     def fail(self: Any, size: int | None = -1) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    with decoders.Source(source) as file:
-        monkeypatch.setattr(decoders.Source, "read", fail)
+    with decoders.SourceFile(source) as file:
+        monkeypatch.setattr(decoders.SourceFile, "read", fail)
         with pytest.raises(OSError, match="Input/output") as caught:
-            render._render(work, file)
+            render._render(work, file, Memory(0), lambda: None)
     assert caught.value.errno == errno.EIO
 
 

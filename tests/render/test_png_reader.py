@@ -44,7 +44,7 @@ def inflated(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found: list[bool] = []
     inflated = decoders._inflated
 
-    def noted(picture: Image.Image, file: decoders.Source) -> bytes | bytearray | None:
+    def noted(picture: Image.Image, file: decoders.SourceFile) -> bytes | bytearray | None:
         rows = inflated(picture, file)
         found.append(rows is not None)
         return rows
@@ -70,7 +70,7 @@ def loaded(source: Path) -> object:
     """All that can be seen of a picture once it is loaded; or how that failed."""
     work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, MAX_PIXELS, 8192)
     try:
-        with decoders.Source(source) as file:
+        with decoders.SourceFile(source) as file:
             picture: Any = decoders.open_within_budget(work, file)
             decoders.load(work, file, picture, 0)
             assert "load_read" not in vars(picture)  # it would keep the rows as long as the picture lives
@@ -330,7 +330,7 @@ def test_rows_take_their_size_twice_at_most_and_are_not_kept(tmp_path: Path, fil
     rows = noise(1000, 1000, 8, 6, filters)
     source = written(tmp_path, "a.png", file_of(1000, 1000, zlib.compress(rows, 0)))
     work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, MAX_PIXELS, 8192)
-    with decoders.Source(source) as file:
+    with decoders.SourceFile(source) as file:
         picture = decoders.open_within_budget(work, file)
         tracemalloc.start()  # which does not see Pillow's pixels
         try:
@@ -352,7 +352,7 @@ from imagefactory.render import decoders, png_writer
 source = Path(sys.argv[1])
 work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, 10**8, 8192)
 assert png_writer._libinflate()
-with decoders.Source(source) as file:
+with decoders.SourceFile(source) as file:
     picture = decoders.open_within_budget(work, file)
     used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (used + 45 * 2**20, -1))
@@ -386,7 +386,7 @@ def test_others_run_while_a_png_is_inflated(tmp_path: Path) -> None:
     counter = threading.Thread(target=count)
     counter.start()
     try:
-        with decoders.Source(source) as file:
+        with decoders.SourceFile(source) as file:
             before, began = ticks[0], time.perf_counter()
             found = png_writer.inflated(file, file.head.index(b"IDAT") - 4, len(rows))
             ticked, took = ticks[0] - before, time.perf_counter() - began

@@ -1,0 +1,65 @@
+"""The source's own pixels: where a recipe changes none, its bytes may go out as they are.
+
+Or in another encoding that keeps each pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from PIL import Image
+
+from ..errors import Undecodable
+from ..model.job import Job
+from ..model.recipe import Recipe
+from . import colours, containers, decoders, jxl
+from .boxes import Size
+
+__all__ = ["changes_no_pixel", "smaller", "transcoded"]
+
+
+def changes_no_pixel(job: Job, picture: Image.Image, stored: Size) -> bool:
+    """Whether the recipe asks for the pixels that the source has. *stored* is the size of *picture* before it
+    was decoded, at whatever scale."""
+    nothing = Recipe(width=stored[0], height=stored[1], fit="stretch")
+    recipe = replace(job.recipe, quality=None, salt="", background="")
+    return recipe == nothing and decoders.orientation_of(picture) == 1 and colours.is_srgb(picture)
+
+
+def transcoded(job: Job, file: decoders.SourceFile, picture: Image.Image) -> bytes | None:
+    """A JPEG as a JPEG XL without loss, if the recipe changes no pixel and there is nothing to strip."""
+    if not (job.may_transcode and job.encoding == "jxl" and picture.format == "JPEG"):
+        return None
+    if not changes_no_pixel(job, picture, picture.size):
+        return None
+    data = _bare_bytes(file, "jpeg")
+    try:
+        return data and jxl.transcoded(data)
+    except Undecodable:  # a broken one: rendering says so, or shows it all the same
+        return None
+
+
+def smaller(job: Job, file: decoders.SourceFile, body: bytes | None) -> bytes | None:
+    """The source's own bytes, if they are no more than the re-encode and there is nothing to strip.
+
+    *body* is the re-encode, None where it is in the job's target; so is the result.
+    """
+    size = job.target.stat().st_size if body is None and job.target else len(body or b"")
+    if job.stamp.size > size:
+        return body
+    data = _bare_bytes(file, job.encoding)
+    if data is None:
+        return body
+    if job.target is None:
+        return data
+    job.target.write_bytes(data)
+    return None
+
+
+def _bare_bytes(file: decoders.SourceFile, encoding: str) -> bytes | None:
+    """All of the source, which is in *encoding*, if there is nothing to strip. *file* stays where it is."""
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    return data if containers.is_bare(data, encoding) else None
