@@ -6,30 +6,26 @@ Whatever a decoder may raise ends here and becomes one of our errors.
 from __future__ import annotations
 
 import errno
-import io
 import os
-import stat
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from PIL import AvifImagePlugin, Image, PngImagePlugin
+from PIL import AvifImagePlugin, Image
 from PIL.IcoImagePlugin import IcoFile
 
 from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
 from ..model.formats import SOURCE_FORMATS
-from ..model.job import Job, Stamp
-from . import png_writer
+from ..model.job import Job
+from . import png_reader
 from .boxes import Size
 from .colours import GREY
 from .containers import gif_frames
+from .source_file import BytesFile, SourceFile, check_unchanged
 
 __all__ = [
-    "SourceFile",
-    "check_unchanged",
     "claims_to_be_ours",
     "count_frames",
     "credits_of",
@@ -45,53 +41,7 @@ __all__ = [
     "use_one_thread",
 ]
 
-# Pillow reads in Python, block by block: 100 reads for a header, 8,000 for a frame of 1 MB in a GIF.
-_MAX_READS = 300_000
 _MAX_EXIF = 2**20
-
-
-class _Bounded:
-    """A file that gives up after 300,000 reads for a header or a frame.
-
-    Decoders have no bound of their own: 100 MB in blocks of a byte or two would keep one busy for a minute
-    before the first pixel.
-    """
-
-    reads = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """As any file."""
-        self.reads += 1
-        if self.reads > _MAX_READS:
-            raise Undecodable("it is cut into too many blocks")
-        return super().read(size)  # type: ignore[misc, no-any-return]  # of the file that this is mixed into
-
-
-class _BytesFile(_Bounded, io.BytesIO):
-    pass
-
-
-class SourceFile(_Bounded, io.BufferedReader):
-    """A source that is open for reading, with its first bytes as *head*."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, opener=_open_at_once))
-        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
-            self.close()
-            raise SourceChanged("the source is no regular file any more")
-        self.head = self.read(64)
-        self.seek(0)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A pipe that took the place of the source would have the open wait for its writer, for ever.
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def check_unchanged(file: SourceFile, stamp: Stamp) -> None:
-    """Raise SourceChanged unless *file* has *stamp*."""
-    if Stamp.of(os.fstat(file.fileno())) != stamp:
-        raise SourceChanged("the source changed while it was read")
 
 
 @contextmanager
@@ -144,10 +94,10 @@ def open_picture(file: SourceFile) -> Image.Image:
         formats.remove("BMP")
     if file.head[4:8] == b"ftyp" and b"avif" not in file.head[8:] and b"avis" not in file.head[8:]:
         formats = _heif()
-    handle: _BytesFile | SourceFile = file
+    handle: BytesFile | SourceFile = file
     if file.head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         # libtiff maps the file of a descriptor: one that is cut meanwhile would kill the process (SIGBUS).
-        handle = _BytesFile(file.read())
+        handle = BytesFile(file.read())
     picture = Image.open(handle, formats=formats)
     if min(picture.size) < 1:
         raise Undecodable("it has no pixels")
@@ -299,55 +249,8 @@ def load(job: Job, file: SourceFile, picture: Image.Image, frame: int) -> None:
             picture.seek(frame)
         if picture.size != size:  # Pillow lets a GIF's canvas grow, past any budget
             raise Undecodable("its frames have different sizes")
-        rows = _inflated(picture, file) if frame == 0 else None
-        if rows is None:
+        if not (frame == 0 and png_reader.load(picture, file)):
             picture.load()
-        else:
-            _load_inflated(picture, rows)
-
-
-# The bits of a pixel of a PNG, by Pillow's name for how pixels are packed.
-_PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "I;16B": 16, "LA": 16, "LA;16B": 32, "P;1": 1, "P;2": 2}
-_PNG_BITS |= {"P;4": 4, "P": 8, "RGB": 24, "RGB;16B": 48, "RGBA": 32, "RGBA;16B": 64}
-_STRIP_BYTES = 2**16
-
-
-def _inflated(picture: Image.Image, file: SourceFile) -> bytes | bytearray | None:
-    """The rows of a still PNG, each behind its filter type; None where Pillow has to inflate them."""
-    if not isinstance(picture, PngImagePlugin.PngImageFile) or len(picture.tile) != 1:
-        return None
-    if "interlace" in picture.info or picture.custom_mimetype == "image/apng":
-        return None
-    tile = picture.tile[0]
-    bits = _PNG_BITS.get(str(tile.args))
-    if bits is None:
-        return None
-    size = (1 + (picture.width * bits + 7) // 8) * picture.height
-    rows = png_writer.inflated(file, tile.offset - len("sizeIDAT"), size)
-    file.reads = 0
-    return rows
-
-
-def _load_inflated(picture: Any, rows: bytes | bytearray) -> None:
-    """``picture.load()`` with *rows* in place of what it would read and inflate.
-
-    The rest is as ever: Pillow undoes filters, unpacks pixels, and goes through all chunks up to the last.
-    """
-    tile, stride, view = picture.tile[0], len(rows) // picture.height, memoryview(rows)
-    strips: Iterator[bytes | memoryview]
-    if rows[::stride].count(0) == picture.height:  # no filters: what to skip is a byte in front of each row
-        picture.tile = [tile._replace(codec_name="raw", args=(tile.args, stride, 1))]
-        size = max(1, _STRIP_BYTES // stride) * stride
-        strips = (view[at : at + size] for at in range(1, len(view), size))
-    else:
-        strips = png_writer.stored(view)
-    # Pillow asks for a part when it is done with the last. In one piece, which does not fit into the cache of
-    # a processor, they take longer than all does by Pillow alone.
-    picture.load_read = lambda _: next(strips, b"")
-    try:
-        picture.load()
-    finally:
-        del picture.load_read  # and the rows
 
 
 def _hide_default_image(picture: Any) -> None:

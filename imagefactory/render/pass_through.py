@@ -14,6 +14,7 @@ from ..model.job import Job
 from ..model.recipe import Recipe
 from . import colours, containers, decoders, jxl
 from .boxes import Size
+from .source_file import SourceFile
 
 __all__ = ["changes_no_pixel", "smaller", "transcoded"]
 
@@ -26,7 +27,7 @@ def changes_no_pixel(job: Job, picture: Image.Image, stored: Size) -> bool:
     return recipe == nothing and decoders.orientation_of(picture) == 1 and colours.is_srgb(picture)
 
 
-def transcoded(job: Job, file: decoders.SourceFile, picture: Image.Image) -> bytes | None:
+def transcoded(job: Job, file: SourceFile, picture: Image.Image) -> bytes | None:
     """A JPEG as a JPEG XL without loss, if the recipe changes no pixel and there is nothing to strip."""
     if not (job.may_transcode and job.encoding == "jxl" and picture.format == "JPEG"):
         return None
@@ -39,7 +40,7 @@ def transcoded(job: Job, file: decoders.SourceFile, picture: Image.Image) -> byt
         return None
 
 
-def smaller(job: Job, file: decoders.SourceFile, body: bytes | None) -> bytes | None:
+def smaller(job: Job, file: SourceFile, body: bytes | None) -> bytes | None:
     """The source's own bytes, if they are no more than the re-encode and there is nothing to strip.
 
     *body* is the re-encode, None where it is in the job's target; so is the result.
@@ -56,7 +57,7 @@ def smaller(job: Job, file: decoders.SourceFile, body: bytes | None) -> bytes | 
     return None
 
 
-def _bare_bytes(file: decoders.SourceFile, encoding: str) -> bytes | None:
+def _bare_bytes(file: SourceFile, encoding: str) -> bytes | None:
     """All of the source, which is in *encoding*, if there is nothing to strip. *file* stays where it is."""
     at = file.tell()
     file.seek(0)

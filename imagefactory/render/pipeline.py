@@ -24,6 +24,7 @@ from .boxes import EXIF_TURNS, PixelBox, Size, scaled, sides, whole_pixels
 from .memory import Decoded, Finished, Memory, without_metadata
 from .placeholder import placeholder
 from .resizing import resized
+from .source_file import SourceFile, check_unchanged
 from .stopwatch import Stopwatch
 
 __all__ = ["probe", "render"]
@@ -38,7 +39,7 @@ def probe(source: Path) -> Header | None:
     Raises Undecodable when the header is broken, TooLarge when Pillow refuses the size, OSError when the
     file can't be read. A picture over our own budget has a header; it is ``render`` that refuses it.
     """
-    with decoders.SourceFile(source) as file, decoders.decoding(file):
+    with SourceFile(source) as file, decoders.decoding(file):
         if decoders.is_icon(file):
             width, height = decoders.icon_size(file)
             return Header(width, height, "ICO", has_alpha=True)
@@ -65,18 +66,16 @@ def render(
     fails after it is the recipe's fault rather than the source's.
     """
     try:
-        with decoders.SourceFile(job.source) as file:
-            decoders.check_unchanged(file, job.stamp)
+        with SourceFile(job.source) as file:
+            check_unchanged(file, job.stamp)
             rendered = _render(job, file, memory or Memory(0), on_decoded)
-            decoders.check_unchanged(file, job.stamp)
+            check_unchanged(file, job.stamp)
             return rendered
     except MemoryError as error:
         raise Undecodable("it takes more memory than there is") from error
 
 
-def _render(
-    job: Job, file: decoders.SourceFile, memory: Memory, on_decoded: Callable[[], object]
-) -> Rendered:
+def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[], object]) -> Rendered:
     watch = Stopwatch("decode")
     picture = decoders.open_within_budget(job, file)
     stored = picture.size  # a JPEG that is decoded at a scale has another one afterwards
@@ -148,7 +147,7 @@ def _may_keep_frames(frames: int, size: Size, recipe: Recipe, max_pixels: int) -
     return frames > 1 and frames * largest <= max_pixels
 
 
-def _decode(job: Job, file: decoders.SourceFile, picture: Image.Image, scale: int, memory: Memory) -> Decoded:
+def _decode(job: Job, file: SourceFile, picture: Image.Image, scale: int, memory: Memory) -> Decoded:
     """The first frame at 1 / *scale*, which *memory* gets too."""
     if scale > 1:
         picture.draft(None, (picture.width // scale, picture.height // scale))
@@ -206,7 +205,7 @@ def _finish(image: Image.Image, frame_plan: framing.FramePlan) -> Image.Image:
 
 def _frames(
     job: Job,
-    file: decoders.SourceFile,
+    file: SourceFile,
     picture: Image.Image,
     first: Image.Image,
     frame_plan: framing.FramePlan,

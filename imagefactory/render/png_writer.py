@@ -1,9 +1,7 @@
-"""A finished picture -> a PNG, in less than half of the CPU time that Pillow's own writer takes; and a PNG ->
-its inflated rows, for ``decoders`` to have Pillow make pixels of them.
+"""A finished picture -> a PNG, in less than half of the CPU time that Pillow's own writer takes.
 
-Used by ``encoders`` and ``decoders``; imports PIL, and is the one importer of ``deflate`` (libdeflate; extra
-"fast"). Pillow tries all filters on each row; here one filter serves the whole picture, chosen on two bands
-of rows. Then the deflate: libdeflate, or without the extra Python's own zlib. docs/encoders.md has figures.
+Pillow tries all filters on each row; here one filter serves the whole picture, chosen on two bands of rows.
+Then the deflate: libdeflate, or without the extra "fast" Python's own zlib. docs/encoders.md has figures.
 
 References are to the PNG specification, third edition.
 """
@@ -12,19 +10,15 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from PIL import Image, ImageChops
 
-__all__ = ["inflated", "save", "stored"]
+from . import libdeflate
+from .boxes import PixelBox
 
-_Box = tuple[int, int, int, int]
-# Takes bytes and a level.
-_Deflate = Callable[[bytes | bytearray, int], bytes | bytearray]
-# Takes a zlib stream and the most bytes that may come of it.
-_Inflate = Callable[[bytes | bytearray, int], bytes | bytearray]
+__all__ = ["save"]
 
 _COLOUR_TYPES = {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}  # §11.2.1
 # libdeflate: level 3 takes 0.75 of the time for 1.5 % more bytes, 6 takes 1.2 times as long for 0.5 % less.
@@ -36,10 +30,6 @@ _ZLIB_LEVEL = 4
 # A filter for each half, quarter or 64 rows, chosen alike, saves nothing on average.
 _BAND_ROWS = 16
 _STRIP_BYTES = 2**18
-# libdeflate wants all of a picture in memory, twice; zlib is fed in strips.
-_MAX_BYTES_AT_ONCE = 2**26
-_PART_BYTES = 2**16
-_STORED_BYTES = 2**16 - 1  # the most that a block holds
 
 
 def save(image: Image.Image, file: IO[bytes], exif: bytes = b"") -> None:
@@ -67,30 +57,30 @@ def _put(file: IO[bytes], name: bytes, data: bytes | bytearray) -> None:
 # What lies outside of the picture counts as 0, which is what ``crop`` makes of it.
 
 
-def _plain(image: Image.Image, box: _Box) -> Image.Image:
+def _plain(image: Image.Image, box: PixelBox) -> Image.Image:
     return image.crop(box)
 
 
-def _sub(image: Image.Image, box: _Box) -> Image.Image:
+def _sub(image: Image.Image, box: PixelBox) -> Image.Image:
     return ImageChops.subtract_modulo(image.crop(box), _left_of(image, box))
 
 
-def _up(image: Image.Image, box: _Box) -> Image.Image:
+def _up(image: Image.Image, box: PixelBox) -> Image.Image:
     return ImageChops.subtract_modulo(image.crop(box), _above(image, box))
 
 
-def _average(image: Image.Image, box: _Box) -> Image.Image:
+def _average(image: Image.Image, box: PixelBox) -> Image.Image:
     # blend cuts off the fraction, as the filter must; ImageChops.add(scale=2) does too, in twice the time.
     foretold = Image.blend(_left_of(image, box), _above(image, box), 0.5)
     return ImageChops.subtract_modulo(image.crop(box), foretold)
 
 
-def _left_of(image: Image.Image, box: _Box) -> Image.Image:
+def _left_of(image: Image.Image, box: PixelBox) -> Image.Image:
     left, top, right, bottom = box
     return image.crop((left - 1, top, right - 1, bottom))
 
 
-def _above(image: Image.Image, box: _Box) -> Image.Image:
+def _above(image: Image.Image, box: PixelBox) -> Image.Image:
     left, top, right, bottom = box
     return image.crop((left, top - 1, right, bottom - 1))
 
@@ -107,7 +97,7 @@ def _best_filter(image: Image.Image) -> int:
     """
     last = max(0, image.height - _BAND_ROWS)
     bands = {last // 4, last * 3 // 4}
-    deflate = _libdeflate() or zlib.compress
+    deflate = libdeflate.compressor() or zlib.compress
 
     def cost(kind: int) -> int:
         return sum(len(deflate(_rows(image, kind, top, top + _BAND_ROWS), 1)) for top in bands)
@@ -142,8 +132,8 @@ def _raw_bytes(image: Image.Image) -> int:
 def _deflated(strips: Iterable[bytes], size: int) -> Iterator[bytes | bytearray]:
     """*strips*, which have *size* bytes together, as the parts of one zlib stream (§10). Lets other threads
     run."""
-    deflate = _libdeflate()
-    if deflate and size <= _MAX_BYTES_AT_ONCE:
+    deflate = libdeflate.compressor()
+    if deflate and size <= libdeflate.MAX_BYTES:
         whole = bytearray()
         for strip in strips:
             whole += strip
@@ -156,86 +146,3 @@ def _deflated(strips: Iterable[bytes], size: int) -> Iterator[bytes | bytearray]
             yield part
             part = b""
     yield part + stream.flush()
-
-
-@cache
-def _libdeflate() -> _Deflate | None:
-    """Of the extra "fast"; None without it."""
-    try:
-        from deflate import zlib_compress
-    except ImportError:
-        return None
-    return zlib_compress
-
-
-# --- reading --------------------------------------------------------------------------------------------
-
-
-def inflated(file: IO[bytes], offset: int, size: int) -> bytes | bytearray | None:
-    """What the IDAT chunks from *offset* on inflate to: all rows, each behind its filter type.
-
-    None without the extra "fast", for more than 64 MB, and where they are not one sound zlib stream of *size*
-    bytes: what becomes of a damaged file is for Pillow to say. Lets other threads run.
-
-    libdeflate passes over rules of RFC 1951 that zlib insists on, as that there are 286 lengths of codes at
-    most. No compressor breaks them, and an accident would have to hit upon the right Adler-32.
-    """
-    inflate = _libinflate()
-    if inflate is None or size > _MAX_BYTES_AT_ONCE:
-        return None
-    file.seek(offset)
-    data = bytearray()
-    try:
-        for part in _idat(file):
-            data += part
-            if not part or len(data) > size + size // 8 + _PART_BYTES:  # no compressor makes it larger
-                return None
-        rows = inflate(data, size)
-    except MemoryError:  # Pillow needs less
-        return None
-    return rows if len(rows) == size else None
-
-
-def _idat(file: IO[bytes]) -> Iterator[bytes]:
-    """The data of IDAT chunks that follow each other (§5.6), in parts; b"" at last where the file is cut off.
-
-    Their CRCs are not looked at. Pillow does not either, and what they protect has an Adler-32 of its own.
-    """
-    head = file.read(8)
-    while head[4:] == b"IDAT":
-        length = int.from_bytes(head[:4], "big")
-        while length:
-            part = file.read(min(length, _PART_BYTES))
-            yield part
-            if not part:
-                return
-            length -= len(part)
-        head = file.read(12)[4:]  # behind the CRC
-
-
-def stored(data: memoryview) -> Iterator[bytes]:
-    """*data* as a zlib stream that compresses nothing (RFC 1950 §2.2, RFC 1951 §3.2.4), some at a time.
-
-    Without its end: Pillow reads no further than to the last row.
-    """
-    yield b"\x78\x01"
-    for start in range(0, len(data), _STORED_BYTES):
-        part = data[start : start + _STORED_BYTES]
-        yield b"".join((struct.pack("<BHH", 0, len(part), len(part) ^ 0xFFFF), part))
-
-
-@cache
-def _libinflate() -> _Inflate | None:
-    """Of the extra "fast"; None without it. Nothing comes of what is not sound or would be larger."""
-    try:
-        from deflate import DeflateError, zlib_decompress
-    except ImportError:
-        return None
-
-    def inflate(data: bytes | bytearray, size: int) -> bytes | bytearray:
-        try:
-            return zlib_decompress(data, size)
-        except DeflateError:
-            return b""
-
-    return inflate

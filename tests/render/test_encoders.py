@@ -18,7 +18,7 @@ from PIL import Image
 from support.drawing import encoded, job, photos, quarters, rendered, save, scene
 
 from benchmarks import encoders as benchmark
-from imagefactory.render import encoders, png_writer
+from imagefactory.render import encoders, libdeflate, png_writer
 from imagefactory.render import pipeline as render
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def deflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "libdeflate":
         pytest.importorskip("deflate")
     else:
-        monkeypatch.setattr(png_writer, "_libdeflate", lambda: None)
+        monkeypatch.setattr(libdeflate, "compressor", lambda: None)
     return str(request.param)
 
 
@@ -117,14 +117,14 @@ def test_a_picture_too_large_for_one_go_is_written_in_parts(monkeypatch: pytest.
     size = (1 + 3 * 300) * 200
     whole, parts = [], []
     for limit, found in ((size, whole), (size - 1, parts)):
-        monkeypatch.setattr(png_writer, "_MAX_BYTES_AT_ONCE", limit)
+        monkeypatch.setattr(libdeflate, "MAX_BYTES", limit)
         data = written(image)
         assert Image.open(io.BytesIO(data)).tobytes() == image.tobytes()
         found += [len(body) for name, body in chunks(data) if name == b"IDAT"]
     assert len(parts) > 2
     assert max(parts) < size / 2
     assert 0 not in parts
-    if png_writer._libdeflate():
+    if libdeflate.compressor():
         assert len(whole) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_variant_is_what_the_writer_makes(tmp_path: Path) -> None:
 
 def test_without_its_extra_the_writer_takes_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deflate", None)
-    assert png_writer._libdeflate.__wrapped__() is None
+    assert libdeflate.compressor.__wrapped__() is None
 
 
 def test_others_run_while_a_png_is_compressed(deflate: str) -> None:

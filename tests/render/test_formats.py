@@ -41,6 +41,7 @@ from imagefactory.model.job import Job, Stamp
 from imagefactory.model.recipe import Recipe
 from imagefactory.render import containers, decoders
 from imagefactory.render import pipeline as render
+from imagefactory.render.source_file import SourceFile
 
 # --- what a header says ---------------------------------------------------------------------------------
 
@@ -695,7 +696,7 @@ def test_a_frame_hidden_from_the_count_is_not_decoded(tmp_path: Path) -> None:
 
 def test_libtiff_gets_no_file_to_map(tmp_path: Path) -> None:
     source = save(tmp_path, "a.tif", quarters(), compression="tiff_lzw")
-    with decoders.SourceFile(source) as file:
+    with SourceFile(source) as file:
         assert isinstance(decoders.open_picture(file).fp, io.BytesIO)  # type: ignore[attr-defined]
 
 

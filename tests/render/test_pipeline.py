@@ -40,6 +40,7 @@ from imagefactory.model.formats import ENCODINGS, Header
 from imagefactory.model.recipe import Rect
 from imagefactory.render import Memory, decoders, resizing
 from imagefactory.render import pipeline as render
+from imagefactory.render.source_file import SourceFile
 
 
 @pytest.fixture(params=["fast", "pillow"])
@@ -598,8 +599,8 @@ def test_a_disk_error_while_decoding_is_an_os_error(tmp_path: Path, monkeypatch:
     def fail(self: Any, size: int | None = -1) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    with decoders.SourceFile(source) as file:
-        monkeypatch.setattr(decoders.SourceFile, "read", fail)
+    with SourceFile(source) as file:
+        monkeypatch.setattr(SourceFile, "read", fail)
         with pytest.raises(OSError, match="Input/output") as caught:
             render._render(work, file, Memory(0), lambda: None)
     assert caught.value.errno == errno.EIO

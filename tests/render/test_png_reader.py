@@ -32,24 +32,25 @@ from support.drawing import (
 from imagefactory.errors import ImageFactoryError
 from imagefactory.model.job import Job, Stamp
 from imagefactory.model.recipe import Recipe
-from imagefactory.render import decoders, png_writer, render
+from imagefactory.render import decoders, libdeflate, png_reader, render
+from imagefactory.render.source_file import SourceFile
 
 Alone = Callable[[], None]
-needs_libdeflate = pytest.mark.skipif(png_writer._libinflate() is None, reason='needs the extra "fast"')
+needs_libdeflate = pytest.mark.skipif(libdeflate.decompressor() is None, reason='needs the extra "fast"')
 
 
 @pytest.fixture
 def inflated(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each PNG that was loaded, whether libdeflate inflated it."""
     found: list[bool] = []
-    inflated = decoders._inflated
+    rows_of = png_reader._rows_of
 
-    def noted(picture: Image.Image, file: decoders.SourceFile) -> bytes | bytearray | None:
-        rows = inflated(picture, file)
+    def noted(picture: Image.Image, file: SourceFile) -> bytes | bytearray | None:
+        rows = rows_of(picture, file)
         found.append(rows is not None)
         return rows
 
-    monkeypatch.setattr(decoders, "_inflated", noted)
+    monkeypatch.setattr(png_reader, "_rows_of", noted)
     return found
 
 
@@ -60,17 +61,17 @@ def without_libdeflate() -> Iterator[Alone]:
 
         def block() -> None:
             patch.setitem(sys.modules, "deflate", None)
-            png_writer._libinflate.cache_clear()
+            libdeflate.decompressor.cache_clear()
 
         yield block
-    png_writer._libinflate.cache_clear()
+    libdeflate.decompressor.cache_clear()
 
 
 def loaded(source: Path) -> object:
     """All that can be seen of a picture once it is loaded; or how that failed."""
     work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, MAX_PIXELS, 8192)
     try:
-        with decoders.SourceFile(source) as file:
+        with SourceFile(source) as file:
             picture: Any = decoders.open_within_budget(work, file)
             decoders.load(work, file, picture, 0)
             assert "load_read" not in vars(picture)  # it would keep the rows as long as the picture lives
@@ -330,7 +331,7 @@ def test_rows_take_their_size_twice_at_most_and_are_not_kept(tmp_path: Path, fil
     rows = noise(1000, 1000, 8, 6, filters)
     source = written(tmp_path, "a.png", file_of(1000, 1000, zlib.compress(rows, 0)))
     work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, MAX_PIXELS, 8192)
-    with decoders.SourceFile(source) as file:
+    with SourceFile(source) as file:
         picture = decoders.open_within_budget(work, file)
         tracemalloc.start()  # which does not see Pillow's pixels
         try:
@@ -347,12 +348,13 @@ import re, resource, sys
 from pathlib import Path
 from imagefactory.model.job import Job, Stamp
 from imagefactory.model.recipe import Recipe
-from imagefactory.render import decoders, png_writer
+from imagefactory.render import decoders, libdeflate
+from imagefactory.render.source_file import SourceFile
 
 source = Path(sys.argv[1])
 work = Job(source, Stamp.of(source.stat()), Recipe(), "png", None, 10**8, 8192)
-assert png_writer._libinflate()
-with decoders.SourceFile(source) as file:
+assert libdeflate.decompressor()
+with SourceFile(source) as file:
     picture = decoders.open_within_budget(work, file)
     used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (used + 45 * 2**20, -1))
@@ -386,9 +388,9 @@ def test_others_run_while_a_png_is_inflated(tmp_path: Path) -> None:
     counter = threading.Thread(target=count)
     counter.start()
     try:
-        with decoders.SourceFile(source) as file:
+        with SourceFile(source) as file:
             before, began = ticks[0], time.perf_counter()
-            found = png_writer.inflated(file, file.head.index(b"IDAT") - 4, len(rows))
+            found = png_reader.inflated(file, file.head.index(b"IDAT") - 4, len(rows))
             ticked, took = ticks[0] - before, time.perf_counter() - began
         assert found == rows
         assert ticked > took / 0.05
