@@ -13,7 +13,9 @@ Changing what a recipe means (not how well it is encoded) needs a new version in
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["COMPASS", "FITS", "VERSION", "Recipe", "Rect", "number_text", "parse"]
 
@@ -78,42 +80,7 @@ class Recipe:
 
     def text(self, quality: int | None = None) -> str:
         """The canonical text, with *quality* where this has none; ``parse`` reads it back."""
-        quality = quality if self.quality is None else self.quality
-        words = [VERSION]
-        if self.rotate:
-            words.append(f"rot{self.rotate}")
-        if self.flop:
-            words.append("flop")
-        if self.rect is not None:
-            sides = (self.rect.left, self.rect.top, self.rect.width, self.rect.height)
-            words.append(("part" if self.rect.is_relative else "rect") + ",".join(map(number_text, sides)))
-        if self.trim is not None:
-            words.append(f"trim{number_text(self.trim)}")
-        if self.width or self.height:
-            words.append(f"{self.width}x{self.height}")
-        if self.fit != "stretch":
-            words.append(self.fit)
-        if self.gravity == "point":
-            words.append(f"fp{number_text(self.focus[0])},{number_text(self.focus[1])}")
-        elif self.gravity != "center":
-            words.append(self.gravity)
-        if self.enlarge:
-            words.append("enlarge")
-        if self.background:
-            words.append(f"bg{self.background}")
-        if self.blur:
-            words.append(f"blur{number_text(self.blur)}")
-        if self.sharpen:
-            words.append(f"sharpen{number_text(self.sharpen)}")
-        if self.grayscale:
-            words.append("gray")
-        if not self.anim:
-            words.append("still")
-        if quality is not None:
-            words.append(f"q{quality}")
-        if self.salt:
-            words.append(f"s{self.salt}")
-        return "-".join(words)
+        return _write(self, quality)
 
 
 def number_text(value: float) -> str:
@@ -121,26 +88,143 @@ def number_text(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
+# --- the grammar ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A kind of value: the *pattern* of its text, how that is read, and how it is written."""
+
+    pattern: str
+    read: Callable[[str], Any]
+    write: Callable[[Any], str] = str
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word of the text, with the fields that it says in braces, and the kinds of their *values*; it is said
+    where one of them is not as in ``_EMPTY``. Or a word that *sets* fields, and is said where they are so."""
+
+    text: str
+    values: Mapping[str, _Value] = field(default_factory=dict)
+    sets: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _rect_text(rect: Rect) -> str:
+    sides = rect.left, rect.top, rect.width, rect.height
+    return ("part" if rect.is_relative else "rect") + ",".join(map(number_text, sides))
+
+
+def _rect(text: str) -> Rect:
+    left, top, width, height = map(float, text[4:].split(","))
+    return Rect(left, top, width, height, is_relative=text.startswith("part"))
+
+
+def _point_text(point: tuple[float, float]) -> str:
+    return f"{number_text(point[0])},{number_text(point[1])}"
+
+
+def _point(text: str) -> tuple[float, float]:
+    x, y = text.split(",")
+    return float(x), float(y)
+
+
 _N = r"[0-9]{1,6}(?:\.[0-9]{1,6})?"
-_TEXT = re.compile(
-    rf"""{VERSION}
-    (?:-rot(?P<rotate>90|180|270))?
-    (?P<flop>-flop)?
-    (?:-(?P<kind>rect|part)(?P<rect>{_N},{_N},{_N},{_N}))?
-    (?:-trim(?P<trim>{_N}))?
-    (?:-(?P<width>[0-9]{{1,6}})x(?P<height>[0-9]{{1,6}}))?
-    (?:-(?P<fit>{"|".join(FITS[1:])}))?
-    (?:-(?P<gravity>{"|".join(word for word in COMPASS if word != "center")}|smart)|-fp(?P<focus>{_N},{_N}))?
-    (?P<enlarge>-enlarge)?
-    (?:-bg(?P<background>[0-9a-f]{{8}}))?
-    (?:-blur(?P<blur>{_N}))?
-    (?:-sharpen(?P<sharpen>{_N}))?
-    (?P<grayscale>-gray)?
-    (?P<still>-still)?
-    (?:-q(?P<quality>[0-9]{{1,3}}))?
-    (?:-s(?P<salt>[0-9a-f]{{8}}))?""",
-    re.VERBOSE | re.ASCII,
+_NUMBER = _Value(_N, float, number_text)
+_PIXELS = _Value("[0-9]{1,6}", int)
+_HEX = _Value("[0-9a-f]{8}", str)
+_POINT = _Value(f"{_N},{_N}", _point, _point_text)
+_RECT = _Value(f"(?:rect|part){_N},{_N},{_N},{_N}", _rect, _rect_text)
+_FIT = _Value("|".join(FITS[1:]), str)
+_GRAVITY = _Value("|".join([*list(COMPASS)[1:], "smart"]), str)
+
+# All words, in their order. What writes the text and what reads it follow from these rows: a new step of a
+# recipe is a field and a row.
+_WORDS = (
+    _Word("rot{rotate}", {"rotate": _Value("90|180|270", int)}),
+    _Word("flop", sets={"flop": True}),
+    _Word("{rect}", {"rect": _RECT}),
+    _Word("trim{trim}", {"trim": _NUMBER}),
+    _Word("{width}x{height}", {"width": _PIXELS, "height": _PIXELS}),
+    _Word("{fit}", {"fit": _FIT}),
+    _Word("fp{focus}", {"focus": _POINT}, {"gravity": "point"}),
+    _Word("{gravity}", {"gravity": _GRAVITY}),
+    _Word("enlarge", sets={"enlarge": True}),
+    _Word("bg{background}", {"background": _HEX}),
+    _Word("blur{blur}", {"blur": _NUMBER}),
+    _Word("sharpen{sharpen}", {"sharpen": _NUMBER}),
+    _Word("gray", sets={"grayscale": True}),
+    _Word("still", sets={"anim": False}),
+    _Word("q{quality}", {"quality": _Value("[0-9]{1,3}", int)}),
+    _Word("s{salt}", {"salt": _HEX}),
 )
+# What a text without a word says, where that is not the default of the field.
+_UNSAID = {"fit": "stretch"}
+_EMPTY = Recipe(**_UNSAID)  # type: ignore[arg-type]  # which has other fields too
+
+
+def _writer() -> Callable[[Recipe, int | None], str]:
+    """What writes the text of a recipe: compiled, as ``dataclass`` compiles the methods that it adds.
+
+    A loop over the rows takes three times as long, and a page asks for thousands.
+    """
+    functions: dict[str, Any] = {}
+    lines = ["def write(recipe, quality):", " if recipe.quality is not None: quality = recipe.quality"]
+    lines.append(f" text = {VERSION!r}")
+    before: set[str] = set()
+    for word in _WORDS:
+        if word.sets:
+            test = " and ".join(_is(name, value) for name, value in word.sets.items())
+        else:
+            test = " or ".join(f"not ({_is(name, getattr(_EMPTY, name))})" for name in word.values)
+        parts = {}
+        for name, value in word.values.items():
+            functions[f"write_{name}"] = value.write
+            parts[name] = f"{{{_name(name)}}}" if value.write is str else f"{{write_{name}({_name(name)})}}"
+        fields = {*word.values, *word.sets}
+        # Of words that follow each other and say the same field, one is said.
+        lines.append(f" {'elif' if fields & before else 'if'} {test}:")
+        lines.append(f"  text += f'-{word.text.format_map(parts)}'")
+        before = fields
+    exec("\n".join([*lines, " return text"]), functions)  # noqa: S102  # nothing in it is from outside
+    write: Callable[[Recipe, int | None], str] = functions["write"]
+    return write
+
+
+def _name(field: str) -> str:
+    return "quality" if field == "quality" else f"recipe.{field}"
+
+
+def _is(field: str, value: object) -> str:
+    """Python for: *field* has *value*. By truth where that is enough, which is faster."""
+    if value is None:
+        return f"{_name(field)} is None"
+    if value is True:
+        return _name(field)
+    return f"{_name(field)} == {value!r}" if value else f"not {_name(field)}"
+
+
+# A field, how it is read from the text of a group, and what else its word sets; the field is "" for a word
+# that only sets.
+_Group = tuple[str, Callable[[str], Any], Mapping[str, Any]]
+
+
+def _reader() -> tuple[re.Pattern[str], list[_Group]]:
+    """The pattern of a text, and what each of its groups says."""
+    pattern, groups = VERSION, list[_Group]()
+    for word in _WORDS:
+        if word.values:
+            parts = {name: f"({value.pattern})" for name, value in word.values.items()}
+            pattern += f"(?:-{word.text.format_map(parts)})?"
+            groups += [(name, value.read, word.sets) for name, value in word.values.items()]
+        else:
+            pattern += f"(-{word.text})?"
+            groups.append(("", str, word.sets))
+    return re.compile(pattern, re.ASCII), groups
+
+
+_write = _writer()
+_TEXT, _GROUPS = _reader()
 
 
 def parse(text: str) -> Recipe:
@@ -151,34 +235,14 @@ def parse(text: str) -> Recipe:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise ValueError(f"{text[:200]!r} is not a canonical recipe")
-    found = match.groupdict()
-    rect = None
-    if found["rect"]:
-        left, top, width, height = map(float, found["rect"].split(","))
-        rect = Rect(left, top, width, height, is_relative=found["kind"] == "part")
-    focus = (0.5, 0.5)
-    if found["focus"]:
-        x, y = map(float, found["focus"].split(","))
-        focus = (x, y)
-    recipe = Recipe(
-        rotate=int(found["rotate"] or 0),
-        flop=found["flop"] is not None,
-        rect=rect,
-        trim=float(found["trim"]) if found["trim"] else None,
-        width=int(found["width"] or 0),
-        height=int(found["height"] or 0),
-        fit=found["fit"] or "stretch",
-        gravity="point" if found["focus"] else found["gravity"] or "center",
-        focus=focus,
-        enlarge=found["enlarge"] is not None,
-        background=found["background"] or "",
-        blur=float(found["blur"] or 0),
-        sharpen=float(found["sharpen"] or 0),
-        grayscale=found["grayscale"] is not None,
-        anim=found["still"] is None,
-        quality=int(found["quality"]) if found["quality"] else None,
-        salt=found["salt"] or "",
-    )
+    fields: dict[str, Any] = dict(_UNSAID)
+    for (name, read, sets), part in zip(_GROUPS, match.groups(), strict=True):
+        if part is not None:
+            if name:
+                fields[name] = read(part)
+            if sets:
+                fields.update(sets)
+    recipe = Recipe(**fields)
     if recipe.text() != text:
         raise ValueError(f"{text[:200]!r} is not a canonical recipe, {recipe.text()!r} is")
     return recipe

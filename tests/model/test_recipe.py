@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import BadParameter
 from imagefactory.model.formats import ENCODINGS, Header
 from imagefactory.model.geometry import clamp, settle, snap
-from imagefactory.model.recipe import COMPASS, Recipe, parse
+from imagefactory.model.recipe import COMPASS, Recipe, Rect, parse
 from imagefactory.urls.query import parse_request
 
 LANDSCAPE = Header(800, 600, "JPEG")
@@ -53,6 +53,35 @@ GOLDEN = {
 @pytest.mark.parametrize("query", GOLDEN)
 def test_the_canonical_text_is_pinned(query: str) -> None:
     assert canonical(query) == GOLDEN[query]
+
+
+BASE = Recipe(width=80, height=60, fit="cover", gravity="point", focus=(0.25, 0.75))
+CHANGES = {
+    "rotate": 90,
+    "flop": True,
+    "rect": Rect(1, 2, 3, 4),
+    "trim": 0.0,
+    "width": 81,
+    "height": 61,
+    "fit": "pad",
+    "gravity": "north",
+    "focus": (0.25, 0.5),
+    "enlarge": True,
+    "background": "ff0000ff",
+    "blur": 1.5,
+    "sharpen": 1.5,
+    "grayscale": True,
+    "anim": False,
+    "quality": 80,
+    "salt": "0badcafe",
+}
+
+
+def test_each_field_is_in_the_text() -> None:
+    """One that were not would give two different pictures one variant."""
+    assert [*CHANGES] == [field.name for field in fields(Recipe)]
+    texts = {name: replace(BASE, **{name: value}).text() for name, value in CHANGES.items()}
+    assert len({BASE.text(), *texts.values()}) == 1 + len(CHANGES)
 
 
 SAME = [
