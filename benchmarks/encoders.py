@@ -31,7 +31,7 @@ import numpy
 from PIL import Image, ImageDraw
 from skimage.metrics import structural_similarity
 
-from imagefactory.render import encoders, png_writer
+from imagefactory.render import encoders, png_writer, saving
 
 _ROOT = Path(__file__).parent.parent
 _DOCS = _ROOT / "docs" / "encoders.md"
@@ -112,7 +112,7 @@ def in_use(encoding: str, quality: int | None = None) -> Encode:
     """What imagefactory does, with its defaults."""
 
     def save(image: Image.Image) -> bytes:
-        body = encoders.write(encoders.still(image, encoders.Settings(encoding, quality)), None)
+        body = saving.write(encoders.still(image, encoders.Settings(encoding, quality)), None)
         assert body is not None
         return body
 

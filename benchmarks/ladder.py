@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagefactory import render as rendering
 from imagefactory.model.job import Job as RenderJob
-from imagefactory.render import encoders
+from imagefactory.render import encoders, saving
 from imagefactory.workers import pool
 
 from . import cold, servers
@@ -108,7 +108,7 @@ def _finished(job: RenderJob) -> Image.Image:
 def _encode_all(jobs: list[RenderJob], finished: dict[int, Image.Image]) -> None:
     for job in jobs:
         settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort)
-        encoders.write(encoders.still(finished[job.recipe.width], settings), None)
+        saving.write(encoders.still(finished[job.recipe.width], settings), None)
 
 
 def _ipx(bench: Bench) -> Server | None:

@@ -27,7 +27,7 @@ from PIL import Image
 
 from imagefactory import render
 from imagefactory.model.job import Job as RenderJob
-from imagefactory.render import encoders
+from imagefactory.render import encoders, saving
 from imagefactory.upkeep.warm.request import is_picture
 from imagefactory.workers import pool
 from imagefactory.workers.rendering import cores
@@ -133,7 +133,7 @@ def _encode(job: RenderJob) -> float:
         finished = finished.convert("RGB")
     settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort)
     began = time.perf_counter()
-    encoders.write(encoders.still(finished, settings), None)
+    saving.write(encoders.still(finished, settings), None)
     return time.perf_counter() - began
 
 

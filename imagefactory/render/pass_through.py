@@ -12,8 +12,9 @@ from PIL import Image
 from ..errors import Undecodable
 from ..model.job import Job
 from ..model.recipe import Recipe
-from . import colours, containers, decoders, jxl
+from . import colours, containers, decoders
 from .boxes import Size
+from .encoders import ENCODERS
 from .source_file import SourceFile
 
 __all__ = ["changes_no_pixel", "smaller", "transcoded"]
@@ -28,14 +29,16 @@ def changes_no_pixel(job: Job, picture: Image.Image, stored: Size) -> bool:
 
 
 def transcoded(job: Job, file: SourceFile, picture: Image.Image) -> bytes | None:
-    """A JPEG as a JPEG XL without loss, if the recipe changes no pixel and there is nothing to strip."""
-    if not (job.may_transcode and job.encoding == "jxl" and picture.format == "JPEG"):
+    """A JPEG in another encoding without loss, where that can be, the recipe changes no pixel and there is
+    nothing to strip."""
+    transcode = ENCODERS[job.encoding].from_jpeg
+    if not (job.may_transcode and transcode and picture.format == "JPEG"):
         return None
     if not changes_no_pixel(job, picture, picture.size):
         return None
     data = _bare_bytes(file, "jpeg")
     try:
-        return data and jxl.transcoded(data)
+        return data and transcode(data)
     except Undecodable:  # a broken one: rendering says so, or shows it all the same
         return None
 

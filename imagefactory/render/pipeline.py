@@ -19,7 +19,8 @@ from ..model.formats import ENCODINGS, SOURCE_FORMATS, Header
 from ..model.geometry import settle
 from ..model.job import Job, Rendered
 from ..model.recipe import Recipe
-from . import colours, decoders, encoders, filters, framing, pass_through
+from . import colours, decoders, encoders, filters, framing, pass_through, saving
+from .animation import Animation
 from .boxes import EXIF_TURNS, PixelBox, Size, scaled, sides, whole_pixels
 from .memory import Decoded, Finished, Memory, without_metadata
 from .placeholder import placeholder
@@ -84,7 +85,7 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
     lossless = pass_through.transcoded(job, file, picture)
     if lossless is not None:
         on_decoded()
-        body = encoders.write(encoders.ready(lossless), job.target)
+        body = saving.write(saving.ready(lossless), job.target)
         return Rendered(*stored, body, watch.stop())
 
     watch.turn_to("decode")
@@ -120,8 +121,9 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
         durations_ms: list[int] = []
         watch.turn_to("encode")
         frames = _frames(job, file, picture, first.image, frame_plan, count, durations_ms, watch)
-        save = encoders.moving(frames, count, durations_ms, decoders.plays(picture), settings)
-    body = encoders.write(save, job.target)
+        animation = Animation(frames, count, durations_ms, decoders.plays(picture))
+        save = encoders.moving(animation, settings)
+    body = saving.write(save, job.target)
 
     is_own = SOURCE_FORMATS[picture.format or ""].encoding == job.encoding
     if is_own and count == total and pass_through.changes_no_pixel(job, picture, stored):

@@ -18,8 +18,10 @@ from PIL import Image
 from support.drawing import encoded, job, photos, quarters, rendered, save, scene
 
 from benchmarks import encoders as benchmark
+from imagefactory.model.formats import KNOWN_ENCODINGS
 from imagefactory.render import encoders, libdeflate, png_writer
 from imagefactory.render import pipeline as render
+from imagefactory.render.animation import Animation
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,6 +246,18 @@ def test_opaque_pictures_cost_no_alpha(tmp_path: Path) -> None:
     opaque = save(tmp_path, "b.tif", quarters())
     for encoding in ("png", "webp", "avif"):
         assert render.render(job(source, encoding)).body == render.render(job(opaque, encoding)).body
+
+
+def test_each_encoding_has_its_encoder() -> None:
+    assert [*encoders.ENCODERS] == [*KNOWN_ENCODINGS]
+    for name, encoder in encoders.ENCODERS.items():
+        assert (encoder.moving is not None) == KNOWN_ENCODINGS[name].has_animation, name
+
+
+def test_no_animation_is_written_where_there_is_none() -> None:
+    animation = Animation([quarters()], 1, [100], 0)
+    with pytest.raises(ValueError, match="no animation is written as jpeg"):
+        encoders.moving(animation, encoders.Settings("jpeg"))
 
 
 # --- the benchmark's own arithmetic; nothing is measured here -------------------------------------------

@@ -15,7 +15,7 @@ from support.drawing import job, near, opened, orientation, photos, quarters, sa
 from imagefactory.errors import ImageFactoryError, SourceChanged, Undecodable
 from imagefactory.model.job import Stamp
 from imagefactory.model.recipe import Rect
-from imagefactory.render import Memory, decoders, encoders, framing, pipeline, render
+from imagefactory.render import Memory, decoders, framing, pipeline, render, saving
 
 WIDTHS = (1000, 800, 640, 480, 320, 240, 160, 100)
 ORDERS = {
@@ -370,7 +370,7 @@ def test_what_fails_after_the_decode_leaves_the_memory_sound(
     work = job(source, width=100)
     told: list[str] = []
     failures: list[Callable[..., Any]] = []
-    for module, name in ((pipeline, "resized"), (pipeline, "_finish"), (encoders, "write")):
+    for module, name in ((pipeline, "resized"), (pipeline, "_finish"), (saving, "write")):
 
         def fail(*_: Any, **__: Any) -> None:
             raise MemoryError
