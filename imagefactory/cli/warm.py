@@ -26,6 +26,7 @@ from ..common.units import count_text, parse_bytes, size_text
 from ..config import Config
 from ..engine.generator import Generator
 from ..errors import BadParameter, StorageError
+from ..model.formats import KNOWN_ENCODINGS, USUAL
 from ..storage.store import DiskStore
 from ..upkeep.index_copy import copy_index
 from ..upkeep.warm.access_logs import read_log
@@ -61,7 +62,7 @@ _FULL = (
     "encodings",
     multiple=True,
     metavar="NAME",
-    help="jpeg, png, webp, avif, gif, jxl; or auto: what browsers get, avif, webp and the default one.",
+    help=f"{', '.join(KNOWN_ENCODINGS)}; or auto: what browsers get, {', '.join(USUAL)} and the default one.",
 )
 @click.option("--from-log", "log", metavar="FILE", help="Replay an access log instead; - is standard input.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Render processes; one per core.")

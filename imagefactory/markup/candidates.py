@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..engine.generator import Generator
 from ..errors import BadParameter, nearest
-from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, Header, default_encoding
+from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, fallback_encoding
 from ..model.recipe import Recipe
 from ..model.variant import Source
 from ..urls.parameters import address, in_order, query_text
@@ -85,15 +85,15 @@ class Candidates:
         if source.header is None:
             return [""]  # an error of its own comes when it is asked for
         is_moving = source.header.frames > 1 and request.recipe.anim
-        last = _fallback(source.header, is_moving)
+        last = fallback_encoding(source.header, is_moving)
         found = []
         for name in formats:
             encoding = ALIASES.get(name, name)
             if encoding not in ENCODINGS:
                 if self.is_debug:
                     raise _unknown_format(encoding)
-            elif is_moving and (not ENCODINGS[encoding].has_animation or encoding == "avif"):
-                pass  # a still picture is not what was asked for, and a long AVIF takes minutes to render
+            elif is_moving and not _moves_well(encoding):
+                pass  # a still picture is not what was asked for, and a slow one takes minutes to render
             elif encoding != last and encoding not in found:
                 found.append(encoding)
         return [*found, last]
@@ -211,14 +211,9 @@ def _front(query: Query) -> str:
 # --- encodings --------------------------------------------------------------------------------------------
 
 
-def _fallback(header: Header, is_moving: bool) -> str:
-    """The encoding that every browser shows."""
-    own = default_encoding(header)
-    if is_moving:
-        return "webp" if own == "avif" else own
-    if own in ("jpeg", "png"):
-        return own
-    return "png" if header.has_alpha or own == "gif" else "jpeg"
+def _moves_well(encoding: str) -> bool:
+    row = ENCODINGS[encoding]
+    return row.has_animation and not row.has_slow_animation
 
 
 def _unknown_format(name: str) -> BadParameter:

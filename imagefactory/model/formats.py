@@ -1,7 +1,7 @@
 """Facts about picture formats: one row per encoding that is written, one per source format that is read.
 
-Everybody above asks here: the parameters which encodings there are, the renderer what each can hold, the
-doors which media type it has. Adding a format is adding a row (and its ``save`` options in ``render``).
+No other file tells encodings apart by name, but for ``render.encoders``, which has how they are written, and
+the config, which has their settings.
 """
 
 from __future__ import annotations
@@ -10,31 +10,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
+from typing import Literal
 
 __all__ = [
     "ALIASES",
+    "CLASSIC",
     "ENCODINGS",
+    "EVERYWHERE",
     "KNOWN_ENCODINGS",
+    "MODERN",
     "NEEDS_EXTRA",
     "PICTURE_SUFFIXES",
     "SOURCE_FORMATS",
+    "USUAL",
     "Encoding",
     "Header",
     "SourceFormat",
     "default_encoding",
+    "fallback_encoding",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """An output format. *max_side* is the longest side that its container can hold, in pixels."""
+    """An output format. *max_side* is the longest side that its container can hold, in pixels.
+
+    *browsers* says which show it. *auto_rank* is its place for ``auto`` among those that browsers name in
+    Accept, the smallest files first; 0 for one that all show and none names. *has_slow_animation*: a long one
+    takes minutes to write.
+    """
 
     name: str
     media_type: str
     suffix: str
     max_side: int
+    browsers: Literal["all", "most", "few"]
+    auto_rank: int = 0
     has_alpha: bool = False
     has_animation: bool = False
+    has_slow_animation: bool = False
     has_quality: bool = False
 
 
@@ -67,13 +81,34 @@ KNOWN_ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
     {
         row.name: row
         for row in (
-            Encoding("jpeg", "image/jpeg", "jpg", 65_535, has_quality=True),
-            Encoding("png", "image/png", "png", 65_535, has_alpha=True, has_animation=True),
-            Encoding("webp", "image/webp", "webp", 16_383, True, True, True),
-            Encoding("avif", "image/avif", "avif", 65_535, True, True, True),
-            Encoding("gif", "image/gif", "gif", 65_535, has_alpha=True, has_animation=True),
+            Encoding("jpeg", "image/jpeg", "jpg", 65_535, "all", has_quality=True),
+            Encoding("png", "image/png", "png", 65_535, "all", has_alpha=True, has_animation=True),
+            Encoding(
+                "webp",
+                "image/webp",
+                "webp",
+                16_383,
+                "all",
+                auto_rank=3,
+                has_alpha=True,
+                has_animation=True,
+                has_quality=True,
+            ),
+            Encoding(
+                "avif",
+                "image/avif",
+                "avif",
+                65_535,
+                "most",
+                auto_rank=1,
+                has_alpha=True,
+                has_animation=True,
+                has_slow_animation=True,
+                has_quality=True,
+            ),
+            Encoding("gif", "image/gif", "gif", 65_535, "all", has_alpha=True, has_animation=True),
             # The library writes no animations: a variant of one is its first frame.
-            Encoding("jxl", "image/jxl", "jxl", 65_535, has_alpha=True, has_quality=True),
+            Encoding("jxl", "image/jxl", "jxl", 65_535, "few", auto_rank=2, has_alpha=True, has_quality=True),
         )
     }
 )
@@ -88,6 +123,14 @@ NEEDS_EXTRA: Mapping[str, str] = MappingProxyType(
 ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
     {name: row for name, row in KNOWN_ENCODINGS.items() if name not in NEEDS_EXTRA}
 )
+
+# What browsers name in Accept, the best first; of these what most of them get; and what none of them names.
+_RANKS = {name: row.auto_rank for name, row in ENCODINGS.items() if row.auto_rank}
+MODERN = tuple(sorted(_RANKS, key=lambda name: _RANKS[name]))
+USUAL = tuple(name for name in MODERN if ENCODINGS[name].browsers != "few")
+CLASSIC = tuple(name for name in ENCODINGS if name not in MODERN)
+# What every browser shows.
+EVERYWHERE = frozenset(name for name, row in KNOWN_ENCODINGS.items() if row.browsers == "all")
 
 # Keys are Pillow's format names; a phone's JPEG with a second picture inside calls itself MPO.
 SOURCE_FORMATS: Mapping[str, SourceFormat] = MappingProxyType(
@@ -117,3 +160,16 @@ def default_encoding(header: Header) -> str:
     """The encoding of a variant when none is asked for: the source's own, or one that every browser shows."""
     own = SOURCE_FORMATS[header.format].encoding
     return own or ("png" if header.has_alpha else "jpeg")
+
+
+def fallback_encoding(header: Header, is_moving: bool) -> str:
+    """The encoding of a variant for a browser of which nothing is known; *is_moving*: it keeps the animation.
+
+    A still picture is a JPEG or a PNG then, which the oldest show too.
+    """
+    own = default_encoding(header)
+    if is_moving:
+        return own if own in EVERYWHERE else "webp"
+    if own in ("jpeg", "png"):
+        return own
+    return "png" if header.has_alpha or own == "gif" else "jpeg"

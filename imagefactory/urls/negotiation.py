@@ -10,14 +10,9 @@ from functools import lru_cache
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from ..model.formats import ENCODINGS
+from ..model.formats import CLASSIC, ENCODINGS, MODERN
 
 __all__ = ["negotiate"]
-
-# The order settles ties: the smallest files first. The source's own comes before the others of old.
-_MODERN = tuple(name for name in ("avif", "jxl", "webp") if name in ENCODINGS)
-_CLASSIC = ("jpeg", "png", "gif")
-
 
 _LONGEST = 2000  # browsers send 100; more of them are not to fill the memory
 
@@ -40,7 +35,7 @@ def _negotiate(accept: str, own: str) -> str:
         if "*" not in media_type
     }
     best, best_quality = own, 0.0
-    for name in (*_MODERN, own, *_CLASSIC):
+    for name in (*MODERN, own, *CLASSIC):  # of equals the smallest, then the source's
         quality = explicit.get(ENCODINGS[name].media_type, 0.0)
         if quality > best_quality:
             best, best_quality = name, quality

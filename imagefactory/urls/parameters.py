@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import BadParameter, nearest
-from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA
+from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, USUAL
 from ..model.recipe import COMPASS, Rect
 from .css_colours import CSS_COLOURS
 
@@ -151,10 +151,8 @@ _read_encoding = _word(_ENCODING_WORDS, "an encoding")
 def _encoding(name: str, text: str) -> str:
     extra = NEEDS_EXTRA.get(text.lower())
     if extra:
-        raise BadParameter(
-            name,
-            f"{name}={text} needs the extra '{extra}', which this server does not have; use avif or webp",
-        )
+        problem = f"{name}={text} needs the extra '{extra}', which this server does not have"
+        raise BadParameter(name, f"{problem}; use {' or '.join(USUAL)}")
     return _read_encoding(name, text)
 
 

@@ -9,15 +9,13 @@ from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from ...errors import BadParameter
-from ...model.formats import ENCODINGS
+from ...model.formats import ENCODINGS, USUAL
 from ...urls.query import Request
 from .access_logs import LogEntry
 from .request import Order, Wish
 
-__all__ = ["MODERN", "Demand", "demand", "orders"]
+__all__ = ["Demand", "demand", "orders"]
 
-# What browsers get for ``auto``, beside the source's own encoding.
-MODERN = ("avif", "webp")
 _ANSWERED = (200, 206, 304)
 # Different variants that are counted: 60 MB. Above twice as many, those asked for least are forgotten.
 _MAX_COUNTED = 200_000
@@ -87,7 +85,7 @@ def expand(request: Request, query: str, encoding: str = "") -> Sequence[Wish]:
     or all that browsers get."""
     if request.encoding != "auto":
         return [Wish(request, query)]
-    names = [encoding] if encoding in ENCODINGS else [*MODERN, ""]
+    names = [encoding] if encoding in ENCODINGS else [*USUAL, ""]
     return [Wish(replace(request, encoding=name), query) for name in names]
 
 

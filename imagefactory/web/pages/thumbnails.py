@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ...common.memo import Memo
 from ...engine.generator import Generator
+from ...model.formats import EVERYWHERE
 from ...model.recipe import Recipe, parse
 from ...model.variant import Source
 from ...storage.index import VariantRow
@@ -18,7 +19,6 @@ _MEMO_BYTES = 4_000_000
 # Small enough for a list, large enough to be recognised, shown by every browser.
 _SMALL = range(96, 401)
 _SMALL_BYTES = 60_000
-_EVERYWHERE = ("webp", "jpeg", "png", "gif")
 
 
 class Thumbnails:
@@ -52,7 +52,7 @@ class Thumbnails:
 def _is_small(row: VariantRow) -> bool:
     """Whether the variant of *row* does as a thumbnail: the whole picture, small, as it is."""
     key, variant = row.key, row.variant
-    if key is None or variant is None or key.encoding not in _EVERYWHERE or row.bytes > _SMALL_BYTES:
+    if key is None or variant is None or key.encoding not in EVERYWHERE or row.bytes > _SMALL_BYTES:
         return False
     try:
         recipe = parse(key.recipe)
