@@ -2,7 +2,6 @@
 
 A message is its length in four bytes, then a JSON object, then as many raw bytes as its ``"body"`` says. JSON
 and not pickle: the worker decodes bytes of strangers, and must not be able to run code in the server.
-Used by ``pool`` (the server's side) and ``worker``.
 """
 
 from __future__ import annotations
