@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from imagefactory.model.variant import Key, Variant
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 from .rounds import compare, interleave
 

@@ -18,7 +18,7 @@ from support.drawing import quarters
 from imagefactory import create_app
 from imagefactory.config import Config, from_mapping
 from imagefactory.engine.generator import Generator
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 # No property of ours is one of time: a busy machine makes none of them false.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

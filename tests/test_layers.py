@@ -54,7 +54,7 @@ LAYERS = [
         "storage.objects",
         "storage.purge_journal",
         "storage.live_processes",
-        "storage.store",
+        "storage.disk",
         "render",
     ],
     [

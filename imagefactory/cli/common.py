@@ -14,7 +14,7 @@ import click
 from .. import config as configs
 from ..config import Config
 from ..errors import ConfigError
-from ..storage.store import DiskStore, open_store
+from ..storage.disk import DiskStore, open_store
 from ..urls.query import compile_presets
 
 __all__ = ["Commands", "Failure", "as_json", "check_owner", "disk_store", "load", "open_cache", "print_json"]

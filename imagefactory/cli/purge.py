@@ -11,8 +11,8 @@ import click
 from ..common.units import count_text, parse_seconds, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
+from ..storage.disk import DiskStore
 from ..storage.originals import Sources
-from ..storage.store import DiskStore
 from ..upkeep.purge.purging import Outcome, tell_hooks
 from ..upkeep.purge.removing import purge as remove
 from ..upkeep.purge.selection import NotOneKind, Selection, check

@@ -10,7 +10,7 @@ from ..common.units import parse_seconds
 from ..engine.generator import Generator
 from ..errors import NotFound, RequestError, nearest
 from ..markup import Pictures
-from ..storage.store import MemoryStore
+from ..storage.disk import MemoryStore
 from ..urls.parameters import NAMES
 from ..workers.rendering import InThread
 from .common import Failure, as_json, load, print_json

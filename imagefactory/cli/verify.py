@@ -10,7 +10,7 @@ import click
 
 from ..common.units import count_text, size_text
 from ..errors import StorageError, TimedOut
-from ..storage.store import DiskStore
+from ..storage.disk import DiskStore
 from ..upkeep.rebuild import rebuild as begin_anew
 from ..upkeep.verify import Verified
 from ..upkeep.verify import verify as look_at_all

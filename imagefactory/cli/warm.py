@@ -27,7 +27,7 @@ from ..config import Config
 from ..engine.generator import Generator
 from ..errors import BadParameter, StorageError
 from ..model.formats import KNOWN_ENCODINGS, USUAL
-from ..storage.store import DiskStore
+from ..storage.disk import DiskStore
 from ..upkeep.index_copy import copy_index
 from ..upkeep.warm.access_logs import read_log
 from ..upkeep.warm.replay import demand, expand

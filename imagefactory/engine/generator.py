@@ -37,8 +37,8 @@ from ..errors import (
 from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
 from ..model.job import Job, Rendered, Renderer, Stamp
 from ..model.variant import Source, Variant
+from ..storage.disk import Body, Store, open_store
 from ..storage.originals import Sources
-from ..storage.store import Body, Store, open_store
 from ..upkeep.keeper import Keeper
 from ..urls.access import Access
 from ..urls.query import Request

@@ -14,8 +14,8 @@ from ..errors import RequestError, SourceChanged, StorageError, TimedOut, TooLar
 from ..model.formats import Header
 from ..model.job import Renderer
 from ..model.variant import Source
+from ..storage.disk import Store
 from ..storage.originals import Sources
-from ..storage.store import Store
 from .gate import Failures, Flights, Gate, Recent
 from .health import Troubles
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..engine.generator import Generator
 from ..errors import StorageError
-from ..storage.store import DiskStore
+from ..storage.disk import DiskStore
 from ..upkeep.stats import answered
 
 __all__ = ["History", "Reader", "Reading", "Sample"]

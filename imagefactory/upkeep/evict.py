@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..storage.disk import DiskStore
 from ..storage.index import VariantRow
-from ..storage.store import DiskStore
 
 __all__ = ["Evicted", "evict"]
 

@@ -19,7 +19,7 @@ from itertools import islice
 from ..engine.counters import Tally
 from ..engine.health import Troubles
 from ..errors import Full, StorageError, TimedOut
-from ..storage.store import DiskStore, Store
+from ..storage.disk import DiskStore, Store
 from .evict import evict
 from .rebuild import fill
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..storage.store import DiskStore
+from ..storage.disk import DiskStore
 
 __all__ = ["ORDERS", "Cached", "find_pictures", "list_pictures"]
 

@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from ..model.recipe import parse
 from ..model.variant import Key, Variant
+from ..storage.disk import DiskStore
 from ..storage.objects import Objects
-from ..storage.store import DiskStore
 from .hashing import Look, ahead, look
 
 __all__ = ["Filled", "Settled", "fill", "in_groups", "rebuild", "settle", "variant_of"]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest
 
+from ..storage.disk import DiskStore
 from ..storage.index import VariantRow
-from ..storage.store import DiskStore
 
 __all__ = ["SIZES", "Answered", "Notable", "Stats", "Sum", "answered", "saved", "take_stats"]
 

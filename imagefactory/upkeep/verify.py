@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ..errors import StorageError
 from ..model.variant import Key, Variant
+from ..storage.disk import DiskStore
 from ..storage.index import VariantRow
-from ..storage.store import DiskStore
 from .hashing import Look, ahead, look
 from .rebuild import fill, in_groups, settle, variant_of
 

@@ -21,7 +21,7 @@ from ..common.memo import Memo
 from ..config import Config
 from ..engine.generator import Answer, Generator
 from ..model.formats import default_encoding
-from ..storage.store import Body
+from ..storage.disk import Body
 from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
 from ..urls.negotiation import negotiate
 from ..urls.query import Request

@@ -12,7 +12,7 @@ from werkzeug.wsgi import wrap_file
 
 from ..engine.generator import Answer, Generator
 from ..errors import BadParameter, RequestError, Unavailable
-from ..storage.store import Body
+from ..storage.disk import Body
 from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
 from ..urls.query import Request, negotiated_in
 from .counting import count_answer, count_reply

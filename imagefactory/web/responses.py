@@ -19,7 +19,7 @@ from werkzeug.http import http_date
 from ..config import Http
 from ..engine.generator import Answer
 from ..errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
-from ..storage.store import Body
+from ..storage.disk import Body
 from ..urls.cache_tags import tag_header
 from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated
 from ..urls.query import Request

@@ -19,7 +19,7 @@ from PIL import Image
 from support.asking import problems
 from support.serving import Reply, Server, eventually, is_right, left_in_tmp, serving, write_config
 
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 # Seconds to render, from 12 million pixels: long enough to be caught half way.
 SLOW = "/picture/large.jpg?scalex=2400&encoding=avif"

@@ -19,7 +19,7 @@ from support.drawing import quarters
 
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 Generate = Callable[..., Generator]
 MODES = ["disk", "memory"]

@@ -24,7 +24,7 @@ from PIL import Image
 from support.asking import problems
 from support.serving import Reply, Server, eventually, is_right, serving, write_config
 
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 _RECOVERY_S = 5.0
 _numbers = count()

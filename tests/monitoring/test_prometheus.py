@@ -24,7 +24,7 @@ from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.monitoring.numbers import History, Reader, Reading
 from imagefactory.monitoring.prometheus import exposition
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.web.fastpath import FastPath
 
 TOKEN = "a token of the admin"

@@ -31,7 +31,7 @@ from support.serving import (
     write_config,
 )
 
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 HIT = "/picture/tom.jpg?scalex=100"
 # A second to render, a tenth of it before the source is decoded.

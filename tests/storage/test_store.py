@@ -21,8 +21,8 @@ from imagefactory.errors import StorageError, TimedOut
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Rendered, Stamp
 from imagefactory.model.variant import Key, Source, Variant
-from imagefactory.storage.store import _ENTRY_BYTES as ENTRY_BYTES
-from imagefactory.storage.store import DiskStore, MemoryStore, Store
+from imagefactory.storage.disk import _ENTRY_BYTES as ENTRY_BYTES
+from imagefactory.storage.disk import DiskStore, MemoryStore, Store
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 BODY = b"the bytes of a picture" * 10
@@ -247,7 +247,7 @@ CHURN = """
 import random, sys
 from pathlib import Path
 from imagefactory.model.job import Rendered
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)
 store.start()
@@ -289,7 +289,7 @@ def test_a_start_sweeps_what_a_killed_writer_left(disk: DiskStore) -> None:
 
 def test_processes_wait_for_a_claim(disk: DiskStore) -> None:
     code = (
-        "import sys; from pathlib import Path; from imagefactory.storage.store import DiskStore\n"
+        "import sys; from pathlib import Path; from imagefactory.storage.disk import DiskStore\n"
         "from imagefactory.model.variant import Key\n"
         f"with DiskStore(Path(sys.argv[1]), 1).claim(Key({KEY.digest!r}, {KEY.recipe!r}, 'jpeg'), 1):\n"
         "    print('held', flush=True); sys.stdin.read()\n"

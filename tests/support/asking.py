@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from imagefactory.engine.generator import Answer, Generator
 from imagefactory.model.formats import Header
 from imagefactory.model.job import Job, Rendered
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.urls.query import parse_request
 from imagefactory.workers.rendering import InThread
 

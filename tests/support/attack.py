@@ -25,7 +25,7 @@ from pathlib import Path
 from PIL import Image
 
 from imagefactory.common.units import parse_bytes
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from support.asking import problems
 from support.drawing import scene
 from support.serving import Client, Server, is_right, serving, write_config

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from imagefactory.model.variant import Key, Variant
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 
 IS_LONG = bool(os.environ.get("IMAGEFACTORY_LONG"))
 KINDS = ("flipped", "cut", "emptied")

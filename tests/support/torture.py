@@ -30,7 +30,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from imagefactory.model.formats import PICTURE_SUFFIXES
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from support.asking import problems
 from support.serving import Client, Reply, Server, is_right, left_in_tmp, write_config
 

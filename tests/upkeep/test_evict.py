@@ -27,8 +27,8 @@ from imagefactory.engine.health import Troubles
 from imagefactory.errors import Full, StorageError
 from imagefactory.model.job import Rendered
 from imagefactory.model.variant import Key, Variant
+from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.index import VariantRow
-from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep import keeper
 from imagefactory.upkeep.evict import Evicted, evict
 from imagefactory.upkeep.keeper import Keeper
@@ -232,7 +232,7 @@ def test_the_cost_is_that_of_what_goes(disk: DiskStore) -> None:
 EVICT = """
 import sys
 from pathlib import Path
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.evict import evict
 disk = DiskStore(Path(sys.argv[1]), 10**9)
 print("begins", flush=True)

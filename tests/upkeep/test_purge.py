@@ -32,8 +32,8 @@ from imagefactory.config import Config, from_mapping
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter, StorageError, Unavailable
 from imagefactory.model.job import Rendered
+from imagefactory.storage.disk import DiskStore, MemoryStore
 from imagefactory.storage.originals import Sources
-from imagefactory.storage.store import DiskStore, MemoryStore
 from imagefactory.upkeep.purge.removing import Purged, purge
 from imagefactory.upkeep.purge.selection import Selection
 

@@ -25,8 +25,8 @@ from support.serving import Server, eventually, is_right, serving, write_config
 
 from imagefactory.engine.generator import Generator
 from imagefactory.model.variant import Key, Variant
+from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.index import Index
-from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.rebuild import Filled, fill, rebuild
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
@@ -368,7 +368,7 @@ import os, signal, sys
 from pathlib import Path
 from imagefactory.storage.index import Index
 from imagefactory.model.job import Rendered
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)
 store.start()

@@ -19,7 +19,7 @@ from imagefactory.cli import main
 from imagefactory.common.units import ratio_text, size_text
 from imagefactory.engine.generator import Generator
 from imagefactory.model.variant import Key
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.stats import Answered, Sum, answered, take_stats
 
 KEYS = {"pictures", "variants", "bytes", "max_bytes", "by_encoding", "objects", "hits", "misses"}

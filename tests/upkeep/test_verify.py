@@ -32,7 +32,7 @@ from support.serving import write_config
 
 from imagefactory.engine.generator import Generator
 from imagefactory.model.variant import Key
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.verify import Verified, verify
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
@@ -370,7 +370,7 @@ CHURN = """
 import random, sys
 from pathlib import Path
 from imagefactory.model.job import Rendered
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.evict import evict
 from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)

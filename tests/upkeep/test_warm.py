@@ -27,8 +27,8 @@ from imagefactory.cli import main
 from imagefactory.cli.paths import picture_path
 from imagefactory.cli.progress import Progress
 from imagefactory.engine.generator import Generator
+from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.originals import Sources
-from imagefactory.storage.store import DiskStore
 from imagefactory.upkeep.warm.access_logs import LogEntry
 from imagefactory.upkeep.warm.replay import Demand, demand
 from imagefactory.upkeep.warm.replay import orders as orders_of

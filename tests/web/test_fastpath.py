@@ -34,7 +34,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from imagefactory import ImageFactory, create_app
 from imagefactory.common.memo import Memo
 from imagefactory.config import Config
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.web import fastpath
 from imagefactory.workers.rendering import InThread
 

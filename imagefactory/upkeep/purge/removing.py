@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from ...errors import BadParameter
+from ...storage.disk import DiskStore, MemoryStore, Store
 from ...storage.index import VariantRow
 from ...storage.originals import Sources
-from ...storage.store import DiskStore, MemoryStore, Store
 from ..stats import Sum
 from .selection import Catalog, Chosen, Selection, check, choose, is_gone
 

@@ -13,9 +13,9 @@ from typing import cast
 from ...common.globs import compile_glob
 from ...errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
 from ...model.variant import Source
+from ...storage.disk import DiskStore, MemoryStore, Store
 from ...storage.index import Index
 from ...storage.originals import Sources
-from ...storage.store import DiskStore, MemoryStore, Store
 
 __all__ = ["Catalog", "Chosen", "NotOneKind", "Selection", "check", "choose", "is_gone"]
 

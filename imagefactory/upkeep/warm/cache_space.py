@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ...errors import StorageError, TimedOut
-from ...storage.store import DiskStore
+from ...storage.disk import DiskStore
 from ..evict import evict
 
 __all__ = ["CacheSpace"]

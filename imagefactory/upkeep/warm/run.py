@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from ...engine.generator import Generator
-from ...storage.store import DiskStore
+from ...storage.disk import DiskStore
 from .admission import Admission
 from .cache_space import CacheSpace
 from .plans import Plans

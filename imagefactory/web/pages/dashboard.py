@@ -22,7 +22,7 @@ from ...errors import NotFound, RequestError, SourceChanged, StorageError, Unava
 from ...model.formats import ENCODINGS
 from ...model.variant import Source
 from ...monitoring.numbers import History, Reader
-from ...storage.store import DiskStore
+from ...storage.disk import DiskStore
 from ...upkeep.listing import ORDERS, Cached, find_pictures
 from ...upkeep.purge.purging import purge_and_tell
 from ...upkeep.purge.selection import Selection

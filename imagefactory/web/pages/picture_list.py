@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ...engine.generator import Generator
 from ...errors import StorageError
-from ...storage.store import DiskStore
+from ...storage.disk import DiskStore
 from ...upkeep.listing import Cached, list_pictures
 
 __all__ = ["Listing", "PictureList"]

@@ -9,8 +9,8 @@ from ...engine.generator import Generator
 from ...model.formats import EVERYWHERE
 from ...model.recipe import Recipe, parse
 from ...model.variant import Source
+from ...storage.disk import DiskStore
 from ...storage.index import VariantRow
-from ...storage.store import DiskStore
 
 __all__ = ["Thumbnails"]
 

@@ -27,7 +27,7 @@ from imagefactory.config import Config
 from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
 from imagefactory.model.variant import Key
-from imagefactory.storage.store import DiskStore
+from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.listing import Cached, find_pictures, list_pictures
 from imagefactory.urls.signing import Signer
 from imagefactory.web.pages.charts import area, line, rates
