@@ -136,14 +136,12 @@ def _versions(config: Path) -> Callable[[str], str]:
     """A function that gives the ``v`` of a path, as our own helpers would write it."""
     from urllib.parse import parse_qsl, unquote, urlsplit
 
-    generator = servers.generator(config)
+    parts = servers.parts(config)
 
-    def version(path: str) -> str:
-        parts = urlsplit(path)
-        source = generator.source(unquote(parts.path.removeprefix("/picture/")))
-        return generator.rules.wanted(
-            source, generator.rules.request(parse_qsl(parts.query)), ""
-        ).key.version()
+    def version(target: str) -> str:
+        url = urlsplit(target)
+        source = parts.source(unquote(url.path.removeprefix("/picture/")))
+        return parts.resolver.wanted(source, parts.resolver.request(parse_qsl(url.query)), "").key.version()
 
     return version
 

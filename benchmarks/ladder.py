@@ -36,15 +36,15 @@ def run(bench: Bench) -> None:
     _keep_memory()
     widths = bench.pick(WIDTHS[3:], WIDTHS)
     config = servers.write_config(bench.stage.new_folder("ladder"), bench.pictures.folder)
-    generator = servers.generator(config)
+    parts = servers.parts(config)
 
     def job(path: str, width: int, encoding: str) -> RenderJob:
-        source = generator.source(path)
+        source = parts.source(path)
         query = f"scalex={width}&encoding={encoding}"
-        wanted = generator.rules.wanted(source, generator.rules.request(parse_qsl(query)), "")
-        limits, settings = generator.config.limits, getattr(generator.config.encodings, encoding, None)
+        wanted = parts.resolver.wanted(source, parts.resolver.request(parse_qsl(query)), "")
+        limits, settings = parts.config.limits, getattr(parts.config.encodings, encoding, None)
         effort = {n: getattr(settings, n) for n in ("method", "speed") if hasattr(settings, n)}
-        place = generator.sources.locate(path)
+        place = parts.sources.locate(path)
         return RenderJob(
             place, source.stamp, wanted.recipe, encoding, None, limits.max_pixels, limits.max_side, effort
         )

@@ -105,8 +105,8 @@ def fill(folder: Path, sources: Path, names: list[str], count: int) -> Library:
     """A cache in the new *folder* with *count* variants, evenly many of each source."""
     folder.mkdir()
     config = servers.write_config(folder, sources)
-    generator = servers.generator(config)
-    store = generator.store
+    parts = servers.parts(config)
+    store = parts.disk
     store.start()
     target = BytesIO()
     Image.new("RGB", (4, 3), "teal").save(target, "JPEG")
@@ -115,18 +115,18 @@ def fill(folder: Path, sources: Path, names: list[str], count: int) -> Library:
     targets = []
     recipes: dict[str, str] = {}
     for name in names:
-        source = generator.source(name)
+        source = parts.source(name)
         for width, height in _sizes(count // _SOURCES):
             query = f"scalex={width}&scaley={height}&fit=cover&encoding=jpeg"
             if query not in recipes:  # the sources have one size: equal queries are equal recipes
-                recipes[query] = generator.rules.wanted(
-                    source, generator.rules.request(parse_qsl(query)), ""
+                recipes[query] = parts.resolver.wanted(
+                    source, parts.resolver.request(parse_qsl(query)), ""
                 ).key.recipe
             key = Key(source.digest, recipes[query], "jpeg")
             path = store.objects.root / store.objects.name(key, body)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            store.index.put_variant(Variant(key, body, len(data), width, height))
+            store.index.variants.put(Variant(key, body, len(data), width, height))
             targets.append(f"/picture/{name}?{query}&v={key.version()}")
     return Library(config, targets)
 

@@ -112,10 +112,10 @@ def _fill(folder: Path, count: int, size: int) -> Path:
         path.write_bytes(data)
         batch.append((variant, time.time()))
         if len(batch) == 1000 or number == count - 1:
-            store.index.put_variants(batch)
+            store.index.variants.put_many(batch)
             batch = []
-    store.index.set_whole(True)
-    store.sessions.end()
+    store.index.completeness.set_whole(True)
+    store.processes.end()
     return config
 
 

@@ -25,17 +25,16 @@ from pathlib import Path
 from types import TracebackType
 
 from imagefactory import config as configs
-from imagefactory import create_app
-from imagefactory.engine.generator import Generator
+from imagefactory.factory import Parts, assemble
 
 __all__ = [
     "Absent",
     "Server",
     "Stage",
-    "generator",
     "ipx",
     "nginx",
     "ours",
+    "parts",
     "raw",
     "target",
     "thumbor",
@@ -199,10 +198,9 @@ def write_config(folder: Path, pictures: Path, cache: Path | None = None) -> Pat
     return file
 
 
-def generator(config: Path) -> Generator:
-    """The generator of the file *config* in this process, for keys and versions; it starts no processes."""
-    app = create_app(configs.load(config, {"IMAGEFACTORY_RENDER__PROCESSES": "-1"}))
-    return app.extensions["imagefactory"].generator
+def parts(config: Path) -> Parts:
+    """The parts of the file *config* in this process, for keys and versions; it starts no processes."""
+    return assemble(configs.load(config, {"IMAGEFACTORY_RENDER__PROCESSES": "-1"}))
 
 
 def ours(stage: Stage, server: str, config: Path, *, is_fast: bool = True) -> Server:

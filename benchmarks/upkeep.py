@@ -63,8 +63,7 @@ def _starts(stage: Stage, large: Library, small: Library) -> None:
 
 
 def _bytes(library: Library) -> int:
-    store = servers.generator(library.config).store
-    return store.size()[1]
+    return servers.parts(library.config).store.index.variants.total_bytes()
 
 
 def _run(library: Library, what: str, *arguments: str, max_bytes: int = 0) -> None:

@@ -100,25 +100,27 @@ def _encoding_seconds(config: Path) -> float:
 
 def _variants(config: Path) -> list[tuple[str, int, str]]:
     """Path, width and encoding of each variant, those that coincide once."""
-    generator = servers.generator(config)
+    parts = servers.parts(config)
     found = {}
-    for path in generator.sources.walk():
-        source = generator.source(path)
-        for width in generator.config.limits.ladder if source.header else ():
+    for path in parts.sources.walk():
+        source = parts.source(path)
+        for width in parts.config.limits.ladder if source.header else ():
             for name in LOSSY:
-                request = generator.rules.request([("scalex", str(width)), ("encoding", name)])
-                found.setdefault(generator.rules.wanted(source, request, "").key, (path, width, name))
+                request = parts.resolver.request([("scalex", str(width)), ("encoding", name)])
+                found.setdefault(parts.resolver.wanted(source, request, "").key, (path, width, name))
     return list(found.values())
 
 
 def _encode_all(config: Path, variants: Sequence[tuple[str, int, str]]) -> float:
     """The seconds that encoding takes of what it takes to make *variants*."""
     os.nice(19)  # as the render processes of a warm
-    generator, seconds = servers.generator(config), 0.0
+    parts, seconds = servers.parts(config), 0.0
     for path, width, name in variants:
-        source = generator.source(path)
-        request = generator.rules.request([("scalex", str(width)), ("encoding", name)])
-        job = generator._job(source, generator.rules.wanted(source, request, ""), None)
+        source = parts.source(path)
+        request = parts.resolver.request([("scalex", str(width)), ("encoding", name)])
+        wanted = parts.resolver.wanted(source, request, "")
+        with parts.sources.fetch(path, source.stamp) as local:
+            job = parts.maker._job(source, local, wanted, None)
         if source.header is not None and source.header.frames > 1:
             seconds += render.render(job).seconds["encode"]
         else:
@@ -144,7 +146,7 @@ def _beside_hits(stage: Stage, base: Path, folder: Path) -> None:
     config = _config(base / "hits", folder)
     _warm(config, "--size", "100")
     server = servers.ours(stage, "waitress", config)
-    walked = servers.generator(config).sources.walk()
+    walked = servers.parts(config).sources.walk()
     paths = [f"/picture/{quote(path)}?size=100" for path in walked if is_picture(path)]
     answers = ask(Job(server.ports, paths, connections=1, least=len(paths)))
     if answers.statuses[200] < len(paths):

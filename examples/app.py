@@ -192,10 +192,10 @@ def prepare(app: Flask) -> None:
     """Render the smallest candidate of each picture, so that the first visitor sees placeholders already.
 
     A deployment has ``imagefactory warm`` do this, and much faster."""
-    generator = app.extensions["imagefactory"].generator
-    smallest = generator.rules.request([("scalex", "160"), ("encoding", "webp")])
+    parts = app.extensions["imagefactory"].parts
+    smallest = parts.resolver.request([("scalex", "160"), ("encoding", "webp")])
     for path in paths(""):
-        generator.answer(path, smallest, "")
+        parts.generator.answer(path, smallest, "")
 
 
 def main() -> None:

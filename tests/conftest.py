@@ -1,4 +1,4 @@
-"""What the tests share: a folder of drawn pictures, a generator that counts its renders, an app."""
+"""What the tests share: a folder of drawn pictures, parts whose renderer counts, an app."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 from support.asking import Buffered, Counting, problems
+from support.clock import Clock
 from support.drawing import quarters
 
-from imagefactory import create_app
+from imagefactory import create_app, factory
 from imagefactory.config import Config, from_mapping
-from imagefactory.engine.generator import Generator
+from imagefactory.factory import Parts
 from imagefactory.storage.disk import DiskStore
 
 # No property of ours is one of time: a busy machine makes none of them false.
@@ -52,6 +53,11 @@ def renderer() -> Counting:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def configure(tmp_path: Path, pictures: Path) -> Callable[..., Config]:
     """Makes a Config for the test's folders from sections: configure(limits={"sizes": "ladder"})."""
 
@@ -63,19 +69,18 @@ def configure(tmp_path: Path, pictures: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture
-def generate(configure: Callable[..., Config], renderer: Counting) -> Callable[..., Generator]:
-    """Makes a Generator that renders with the test's counting renderer."""
+def assemble(configure: Callable[..., Config], renderer: Counting, clock: Clock) -> Callable[..., Parts]:
+    """Makes the parts of a site that renders with the test's counting renderer: assemble(cache={...})."""
 
-    def make(clock: Callable[[], float] | None = None, **sections: Any) -> Generator:
-        config = configure(**sections)
-        return Generator(config, renderer, clock) if clock else Generator(config, renderer)
+    def make(**sections: Any) -> Parts:
+        return factory.assemble(configure(**sections), renderer, clock)
 
     return make
 
 
 @pytest.fixture
-def app(configure: Callable[..., Config], renderer: Counting) -> Flask:
-    return create_app(configure(), renderer=renderer)
+def app(configure: Callable[..., Config], renderer: Counting, clock: Clock) -> Flask:
+    return create_app(configure(), renderer, clock)
 
 
 @pytest.fixture
@@ -84,11 +89,11 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def site(configure: Callable[..., Config], renderer: Counting) -> Callable[..., FlaskClient]:
+def site(configure: Callable[..., Config], renderer: Counting, clock: Clock) -> Callable[..., FlaskClient]:
     """Makes a client of a site with these sections of a config: site(http={"strict": True})."""
 
     def make(**sections: Any) -> FlaskClient:
-        app = create_app(configure(**sections), renderer=renderer)
+        app = create_app(configure(**sections), renderer, clock)
         app.test_client_class = Buffered
         return app.test_client()
 

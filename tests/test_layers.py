@@ -1,184 +1,156 @@
-"""Imports go from lower layers to upper ones, and each library has its one importer."""
+"""Imports go downward between folders, nothing goes in a circle, and each library has its importers."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import imagefactory
 
 PACKAGE = Path(imagefactory.__file__).parent
-# From the top of docs/architecture.md down: a file imports from its own layer and from those above.
-LAYERS = [
-    [
-        "version",
-        "errors",
-        "config",
-        "model.formats",
-        "urls.css_colours",
-        "storage.folders",
-        "common.globs",
-        "urls.cache_tags",
-        "common.units",
-    ],
-    [
-        "model.recipe",
-        "model.geometry",
-        "urls.client_hints",
-        "urls.parameters",
-        "urls.query",
-        "urls.signing",
-        "urls.negotiation",
-        "model.job",
-        "model.variant",
-        "web.pages.page",
-    ],
-    [
-        "urls.access",
-        "web.auth",
-        "web.clients",
-        "web.conditions",
-        "web.host_app",
-        "engine.gate",
-        "common.memo",
-        "engine.resolve",
-    ],
-    ["engine.counters", "engine.health", "workers.messages"],
-    [
-        "storage.originals",
-        "storage.claims",
-        "storage.database",
-        "storage.index",
-        "storage.objects",
-        "storage.purge_journal",
-        "storage.live_processes",
-        "storage.disk",
-        "render",
-    ],
-    [
-        "workers.worker",
-        "workers.pool",
-        "workers.rendering",
-        "upkeep",
-        "engine.identify",
-        "engine.generator",
-        "monitoring.numbers",
-    ],
-    [
-        "web.counting",
-        "web.explain",
-        "web.responses",
-        "web.pages.charts",
-        "web.pages.forms",
-        "web.pages.picture_list",
-        "web.pages.thumbnails",
-        "web.pages.variant_url",
-    ],
-    [
-        "web.fastpath",
-        "markup",
-        "monitoring.prometheus",
-        "web.flask_response",
-    ],
-    ["web.routes"],
-    ["web.purge", "web.pages.script"],
-    ["web.pages.dashboard", "web.pages.playground", "web.picture"],
-    ["web.extension"],
-    ["web.app", "servers"],
-    ["cli", "__init__", "__main__"],
+# As in docs/architecture.md, from the top down: a folder imports from the rows below its own. "" are the
+# files that lie beside the folders.
+ROOMS = [
+    [""],
+    ["cli"],
+    ["servers"],
+    ["web"],
+    ["web/pages"],
+    ["web/http"],
+    ["markup", "monitoring"],
+    ["factory"],
+    ["upkeep/purge", "upkeep/warm"],
+    ["upkeep"],
+    ["engine"],
+    ["storage", "workers", "urls"],
+    ["render", "config"],
+    ["model", "common"],
+    ["errors", "version"],
 ]
+# Files beside the folders that have a row of their own.
+BESIDE = {"factory", "errors", "version"}
+# What an older deploy/gunicorn.conf.py imports: outside of the rows.
+OLD_NAMES = {PACKAGE / "renderers.py", PACKAGE / "servers" / "shares.py"}
 IMPORTERS = {
     "PIL": {"render"},
-    "pillow_heif": {"render"},
-    "pyjpegxl": {"render"},
-    "cykooz_resizer": {"render"},
-    "deflate": {"render"},
-    "diskcache": {"storage.database"},
-    "flask": {
-        "web.pages.dashboard",
-        "web.purge",
-        "web.pages.forms",
-        "web.pages.page",
-        "web.pages.playground",
-        "web.pages.script",
-        "web.flask_response",
-        "web.app",
-        "web.extension",
-        "web.host_app",
-        "web.picture",
-        "web.routes",
-    },
-    "jinja2": {"web.pages.page"},
-    "markupsafe": {"markup", "web.pages.playground", "web.pages.script"},
-    "prometheus_client": {"monitoring.prometheus"},
-    "waitress": {"servers"},
-    "granian": {"servers"},
-    "gunicorn": {"servers"},
+    "pillow_heif": {"render/decoders.py"},
+    "pyjpegxl": {"render/jxl.py"},
+    "cykooz_resizer": {"render/resizing.py"},
+    "deflate": {"render/libdeflate.py"},
+    "diskcache": {"storage/database.py"},
+    "flask": {"web", "web/http", "web/pages"},
+    "jinja2": {"web/pages/page.py"},
+    "markupsafe": {"markup", "web/pages"},
+    "prometheus_client": {"monitoring/prometheus.py"},
+    "waitress": {"servers/waitress.py"},
+    "granian": {"servers/granian.py"},
+    "gunicorn": {"servers/gunicorn.py"},
     "click": {"cli"},
-    "tqdm": {"cli"},
+    "tqdm": {"cli/progress.py"},
 }
 
 
-def imports(path: Path) -> set[str]:
-    """Top-level names of libraries, and our own files as ``.folder.name``; of a folder, what leaves it."""
-    if path.is_dir():
-        found = set().union(*(imports(file) for file in path.rglob("*.py")))
-        return {name for name in found if not f"{name}.".startswith(f".{name_of(path)}.")}
-    found = set()
+def imports(path: Path) -> tuple[set[Path], set[str]]:
+    """The files of ours that a file imports, and the top-level names of libraries."""
+    own, libraries = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            libraries |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.add((node.module or "").split(".")[0])
+            libraries.add((node.module or "").split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            start = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
             for alias in node.names:
-                is_file = (folder / f"{alias.name}.py").exists() or (folder / alias.name).is_dir()
-                found.add(f".{name_of(folder / alias.name if is_file else folder)}")
-    return found
+                places = [start / f"{alias.name}.py", start / alias.name / "__init__.py"]
+                places += [start.with_suffix(".py"), start / "__init__.py"]
+                own.add(next(place for place in places if place.exists()))
+    return own, libraries
 
 
-def name_of(path: Path) -> str:
-    """A file as ``folder.name`` below the package; what lies in an old folder is that folder."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0] if parts and parts[0] in OLD else ".".join(parts)
+FILES = {path: imports(path) for path in sorted(PACKAGE.rglob("*.py")) if path not in OLD_NAMES}
 
 
-# What an older deploy/gunicorn.conf.py imports.
-OLD_NAMES = {PACKAGE / "renderers.py", PACKAGE / "servers" / "shares.py"}
-OLD = ("cli", "config", "markup", "render", "servers", "upkeep")
-FOLDERS = [PACKAGE / name for name in OLD]
-FILES = {
-    name_of(path): imports(path)
-    for path in [*PACKAGE.rglob("*.py"), *FOLDERS]
-    if not (path.is_file() and path.relative_to(PACKAGE).parts[0] in OLD)
-    and (path.name != "__init__.py" or path.parent == PACKAGE)
-    and path not in OLD_NAMES
-}
+def room(path: Path) -> str:
+    """The folder of a file below the package, or its own name where it has a row beside the folders."""
+    folder = path.parent.relative_to(PACKAGE).as_posix()
+    if folder == ".":
+        return path.stem if path.stem in BESIDE else ""
+    return folder
 
 
-def test_every_file_has_its_layer() -> None:
-    assert sorted(FILES) == sorted(name for layer in LAYERS for name in layer)
+def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
+    """A circle in *graph*, if there is one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
-def test_imports_go_upward() -> None:
-    rank = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+def test_every_folder_has_its_row() -> None:
+    assert {room(path) for path in FILES} == {name for row in ROOMS for name in row}
+
+
+def test_imports_go_downward() -> None:
+    row = {name: number for number, names in enumerate(ROOMS) for name in names}
     wrong = [
-        f"{name} imports {other}"
-        for name, found in FILES.items()
-        for other in found
-        if other.startswith(".") and rank[other[1:]] > rank[name]
+        f"{path.relative_to(PACKAGE)} imports {other.relative_to(PACKAGE)}"
+        for path, (own, _) in FILES.items()
+        for other in own
+        if room(other) != room(path) and row[room(other)] <= row[room(path)]
     ]
     assert wrong == []
 
 
-def test_each_library_has_one_importer() -> None:
-    found = {
-        library: {name for name, imported in FILES.items() if library in imported} for library in IMPORTERS
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle({str(path): map(str, own) for path, (own, _) in FILES.items()}) == []
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path, (own, _) in FILES.items():
+        graph.setdefault(room(path), set()).update({room(other) for other in own} - {room(path)})
+    assert circle(graph) == []
+
+
+def test_the_factory_alone_knows_which_store_there_is() -> None:
+    asks = re.compile(r"(isinstance|cast)\([^\n]*(DiskStore|MemoryStore)")
+    assert [path.name for path in FILES if asks.search(path.read_text())] == ["factory.py"]
+
+
+def test_the_check_finds_what_is_wrong() -> None:
+    assert circle({"a": ["b"], "b": ["c"], "c": ["a"]})
+    assert not circle({"a": ["b", "c"], "b": ["c"]})
+
+
+@pytest.mark.parametrize("library", IMPORTERS)
+def test_each_library_has_its_importers(library: str) -> None:
+    found = {path.relative_to(PACKAGE) for path, (_, libraries) in FILES.items() if library in libraries}
+    places = {place for place in IMPORTERS[library] if place.endswith(".py")}
+    assert {
+        path.as_posix() if path.as_posix() in places else path.parent.as_posix() for path in found
+    } == IMPORTERS[library]
+
+
+def test_init_files_are_empty_but_for_public_names() -> None:
+    full = {
+        room(path)
+        for path, _ in FILES.items()
+        if path.name == "__init__.py" and len(ast.parse(path.read_text()).body) > 1
     }
-    assert found == IMPORTERS
+    assert full == {"", "cli", "config", "markup"}
+
+
+def test_the_package_shows_its_architecture_on_one_screen() -> None:
+    names = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(names) <= 24
 
 
 def test_importing_the_package_loads_no_decoder_and_no_server() -> None:
@@ -186,21 +158,21 @@ def test_importing_the_package_loads_no_decoder_and_no_server() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_the_names_that_users_import() -> None:
-    """``Pictures`` is for pages without Flask, so it must not load it."""
+def test_names_that_hosts_and_deployments_import_stay() -> None:
+    """Those of version 0.1, also of its ``deploy/gunicorn.conf.py``."""
     code = """
-import sys
-from imagefactory import Pictures
-assert "flask" not in sys.modules
-from imagefactory import ImageFactory, __version__, create_app
-import imagefactory.cli, imagefactory.markup
+from imagefactory import ImageFactory, Pictures, __version__, create_app
+from imagefactory.cli import main
 from imagefactory.config import load
-assert Pictures is imagefactory.markup.Pictures
-assert callable(imagefactory.cli.main)
-try:
-    imagefactory.nonsense
-except AttributeError as error:
-    print(error)
+from imagefactory.markup import Pictures as Same
+from imagefactory.renderers import cores
+from imagefactory.servers.gunicorn import hear
+from imagefactory.servers.shares import take_turns, with_share
+assert Same is Pictures
+app = create_app({"render": {"processes": -1}, "cache": {"mode": "memory"}})
+state = app.extensions["imagefactory"]
+assert isinstance(state, ImageFactory)
+assert state.generator.answer and isinstance(state.pictures, Pictures) and state.config.http
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "module 'imagefactory' has no attribute 'nonsense'\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

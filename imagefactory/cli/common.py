@@ -14,7 +14,8 @@ import click
 from .. import config as configs
 from ..config import Config
 from ..errors import ConfigError
-from ..storage.disk import DiskStore, open_store
+from ..factory import open_disk
+from ..storage.disk import DiskStore
 from ..urls.query import compile_presets
 
 __all__ = ["Commands", "Failure", "as_json", "check_owner", "disk_store", "load", "open_cache", "print_json"]
@@ -71,10 +72,9 @@ def open_cache(config: Config) -> DiskStore:
 
 def disk_store(config: Config, hint: str = "") -> DiskStore:
     """The cache on disk, not yet touched. Raises Failure, with a *hint*, where there is none."""
-    store = open_store(config)
-    if not isinstance(store, DiskStore):
+    if config.cache.mode == "memory":
         raise Failure(f"cache.mode: there is nothing on disk with mode = 'memory'{hint}", 2)
-    return store
+    return open_disk(config)
 
 
 def check_owner(config: Config) -> None:

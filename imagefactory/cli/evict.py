@@ -41,8 +41,8 @@ def evict(file: Path | None, is_json: bool) -> None:
     store = open_cache(config)
     try:
         evicted = bring_down(store)
-        store.add_up({}, {"evicted variants": evicted.variants, "evicted bytes": evicted.bytes}, 0)
-        total, capacity = store.index.total_bytes(), store.capacity()
+        store.index.counts.add({}, {"evicted variants": evicted.variants, "evicted bytes": evicted.bytes}, 0)
+        total, capacity = store.index.variants.total_bytes(), store.capacity()
     except (StorageError, TimedOut) as error:
         raise Failure(str(error), 1) from error
     if is_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -11,10 +10,9 @@ import click
 from ..common.units import count_text, parse_seconds, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
+from ..factory import open_purger, open_sources
 from ..storage.disk import DiskStore
-from ..storage.originals import Sources
-from ..upkeep.purge.purging import Outcome, tell_hooks
-from ..upkeep.purge.removing import purge as remove
+from ..upkeep.purge.purging import Outcome
 from ..upkeep.purge.selection import NotOneKind, Selection, check
 from .common import Failure, as_json, load, open_cache, print_json
 from .paths import picture_path
@@ -87,28 +85,27 @@ def purge(
       130  stopped by Ctrl-C
     """
     config = load(file)
-    sources = Sources(config.paths.pictures, config.limits.max_source_bytes)
-    selection = _selection(config, sources, paths, prefix, glob, older_than, is_stale, is_all)
+    selection = _selection(config, paths, prefix, glob, older_than, is_stale, is_all)
     if is_all and not is_sure and not is_dry_run and not sys.stdin.isatty():
         raise Failure("--all removes everything: say --yes, or --dry-run to see what would go", 2)
     store = open_cache(config)
+    purger = open_purger(config, store, open_sources(config))
     try:
         if is_all and not is_sure and not is_dry_run:
             _ask(store)
         with progress(None, "pictures", "looked at") as bar:
-            purged = remove(store, sources, selection, time.time(), is_dry_run=is_dry_run, report=bar.update)
+            purged = purger.remove(selection, is_dry_run=is_dry_run, report=bar.update)
     except BadParameter as error:
         raise Failure(str(error), 2) from error
     except (StorageError, TimedOut, Unavailable) as error:
         raise Failure(str(error), 1) from error
     except KeyboardInterrupt:
         raise Failure("stopped; what was begun is finished by the next command or server", 130) from None
-    _show(tell_hooks(config, selection, purged, is_dry_run=is_dry_run), is_json)
+    _show(purger.tell(selection, purged, is_dry_run=is_dry_run), is_json)
 
 
 def _selection(
     config: Config,
-    sources: Sources,
     paths: tuple[str, ...],
     prefix: str | None,
     glob: str | None,
@@ -136,7 +133,7 @@ def _selection(
         is_all=is_all,
     )
     try:
-        check(selection, sources)
+        check(selection)
     except NotOneKind as error:
         found = " and ".join(_OPTIONS[name] for name in error.given)
         what = f"{found} are different things" if found else "it is not said what shall go"
@@ -148,7 +145,7 @@ def _selection(
 
 def _ask(store: DiskStore) -> None:
     """Have the person at the terminal confirm. Raises Failure."""
-    variants, bytes_ = store.size()
+    variants, bytes_ = store.index.variants.count(), store.index.variants.total_bytes()
     try:
         is_sure = click.confirm(
             f"Remove all {count_text(variants, 'variant')} ({size_text(bytes_)})?", err=True

@@ -46,7 +46,7 @@ def stats(file: Path | None, is_json: bool) -> None:
     check_owner(config)
     if not config.paths.cache.is_dir():
         click.echo(f"paths.cache: there is no folder {config.paths.cache} yet", err=True)
-    store.index.may_replace = False  # a damaged index is for verify, rebuild and servers
+    store.index.database.may_replace = False  # a damaged index is for verify, rebuild and servers
     try:
         found = take_stats(store)
     except (StorageError, OSError) as error:

@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 
 from ..common.units import parse_seconds
-from ..engine.generator import Generator
 from ..errors import NotFound, RequestError, nearest
+from ..factory import site_of
 from ..markup import Pictures
-from ..storage.disk import MemoryStore
 from ..urls.parameters import NAMES
-from ..workers.rendering import InThread
 from .common import Failure, as_json, load, print_json
 from .paths import picture_path
 
@@ -47,11 +45,11 @@ def url(
       2    wrong usage or config
     """
     config = load(file)
-    generator = Generator(config, InThread(), store=MemoryStore(1))
+    site = site_of(config)
     name = picture_path(path, config)
-    if (sign or expires is not None) and generator.access.signer is None:
+    if (sign or expires is not None) and site.access.signer is None:
         raise Failure('signing.keys: a signature needs a key; write id = "secret" in [signing.keys]', 2)
-    if expires is not None and not (sign or generator.access.must_sign(name)):
+    if expires is not None and not (sign or site.access.must_sign(name)):
         raise Failure("--expires is for signed URLs; add --sign", 2)
     try:
         lasts_s = None if expires is None else parse_seconds(expires)
@@ -66,9 +64,9 @@ def url(
             raise Failure(f"there is no parameter {key!r}{nearest(key, NAMES)}", 2)
         values[key] = value
     try:
-        if generator.source(name).header is None:
+        if site.source(name).header is None:
             raise NotFound
-        found = Pictures(generator, debug=True, must_sign=sign).url(name, expires=lasts_s, **values)
+        found = Pictures(site, debug=True, must_sign=sign).url(name, expires=lasts_s, **values)
     except RequestError as error:
         raise Failure(f"{name}: {error}", 2 if error.status == 400 else 1) from error
     if is_json:

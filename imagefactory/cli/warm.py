@@ -24,8 +24,8 @@ import click
 
 from ..common.units import count_text, parse_bytes, size_text
 from ..config import Config
-from ..engine.generator import Generator
 from ..errors import BadParameter, StorageError
+from ..factory import Parts, assemble
 from ..model.formats import KNOWN_ENCODINGS, USUAL
 from ..storage.disk import DiskStore
 from ..upkeep.index_copy import copy_index
@@ -34,7 +34,7 @@ from ..upkeep.warm.replay import demand, expand
 from ..upkeep.warm.replay import orders as orders_of
 from ..upkeep.warm.request import Budget, Order, Warmed, Wish, is_picture
 from ..upkeep.warm.run import warm as render_ahead
-from ..workers.rendering import open_renderer, slots
+from ..workers.rendering import slots
 from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json
 from .paths import picture_path
 from .progress import Progress, progress
@@ -121,21 +121,21 @@ def warm(
     bounds = _budget(budget)
     named = [picture_path(path, config) for path in paths]
     with _cache(config, is_dry) as (store, config), _stopping() as stopping:
-        lanes = _lanes(config, store, jobs)
-        chosen = _Chosen(lanes[0], named)
+        sites = _sites(config, store, jobs)
+        chosen = _Chosen(sites[0], named)
         if log is None:
-            wishes = _wishes(lanes[0], presets, sizes, is_ladder, encodings)
+            wishes = _wishes(sites[0], presets, sizes, is_ladder, encodings)
             _check_number(wishes, config)
             orders, count = chosen.orders(wishes), lambda: chosen.count() * len(wishes)
         else:
-            listed = _replayed(log, lanes[0], chosen)
+            listed = _replayed(log, sites[0], chosen)
             orders, total = iter(listed), sum(len(order.wishes) for order in listed)
             count = lambda: total  # noqa: E731
         with progress(None, "variants", "looking" if is_dry else "warming") as shown:
             meter = _Meter(shown, count)
             try:
                 found = render_ahead(
-                    lanes, store, orders, bounds, stopping.event, meter.tell, time.monotonic, is_dry=is_dry
+                    sites, store, orders, bounds, stopping.event, meter.tell, time.monotonic, is_dry=is_dry
                 )
             except StorageError as error:
                 raise Failure(str(error), 1) from error
@@ -150,7 +150,7 @@ def warm(
 
 
 def _wishes(
-    generator: Generator,
+    site: Parts,
     presets: Sequence[str],
     sizes: Sequence[str],
     is_ladder: bool,
@@ -159,9 +159,9 @@ def _wishes(
     """The product of sizes and encodings. Raises Failure for what no URL could ask."""
     asked = [("preset", name) for name in presets] + [("size", text) for text in sizes]
     if not asked and not is_ladder:
-        asked = [("preset", name) for name in generator.rules.presets]
+        asked = [("preset", name) for name in site.resolver.presets]
     if is_ladder or not asked:
-        asked += [("scalex", str(width)) for width in generator.config.limits.ladder]
+        asked += [("scalex", str(width)) for width in site.config.limits.ladder]
     wishes: list[Wish] = []
     for name, text in asked:
         if text.lower() == "auto" and name == "size":
@@ -170,7 +170,7 @@ def _wishes(
         for encoding in encodings or [""]:
             pairs = [(name, text), *([("encoding", encoding)] if encoding else [])]
             try:
-                request = generator.rules.operators_request(pairs)
+                request = site.resolver.operators_request(pairs)
             except BadParameter as error:
                 raise Failure(f"--{_OPTIONS.get(error.name, error.name)}: {error}", 2) from error
             if request.is_plain and name == "size":
@@ -192,11 +192,10 @@ def _check_number(wishes: Sequence[Wish], config: Config) -> None:
 class _Chosen:
     """The pictures at and below the paths *named*; all where there are none."""
 
-    def __init__(self, generator: Generator, named: Sequence[str]) -> None:
-        self._generator = generator
-        self._sources = generator.sources
+    def __init__(self, site: Parts, named: Sequence[str]) -> None:
+        self._sources = site.sources
         named = list(dict.fromkeys(named)) or [""]
-        self._folders = [path for path in named if not path or (self._sources.root / path).is_dir()]
+        self._folders = [path for path in named if not path or (site.config.paths.pictures / path).is_dir()]
         # One folder in another, or a picture in one of them, would be made twice.
         self._folders = [path for path in self._folders if not _is_below(path, self._folders)]
         self._files = [path for path in named if path not in self._folders and not self._is_walked(path)]
@@ -226,13 +225,13 @@ def _is_below(path: str, folders: Iterable[str]) -> bool:
     return any(path != folder and (not folder or path.startswith(f"{folder}/")) for folder in folders)
 
 
-def _replayed(log: str, generator: Generator, chosen: _Chosen) -> list[Order]:
+def _replayed(log: str, site: Parts, chosen: _Chosen) -> list[Order]:
     """What the file *log* asks for. Raises Failure when it can't be read."""
     try:
         with _opened(log) as file, _plain(file) as text:
             entries = read_log(text)
-            prefixes = generator.config.http.prefixes
-            found = demand(entries, prefixes, generator.rules.operators_request, chosen.__contains__)
+            prefixes = site.config.http.prefixes
+            found = demand(entries, prefixes, site.resolver.operators_request, chosen.__contains__)
     except (OSError, EOFError, zlib.error) as error:
         raise Failure(f"--from-log {log}: {getattr(error, 'strerror', None) or error}", 2) from error
     said = f"{count_text(found.requests, 'request')} for {count_text(len(found.counts), 'variant')}"
@@ -290,8 +289,8 @@ def _cache(config: Config, is_dry: bool) -> Iterator[tuple[DiskStore, Config]]:
         yield store, copied
 
 
-def _lanes(config: Config, store: DiskStore, jobs: int | None) -> list[Generator]:
-    """As many generators as there may be renders at a time, each with a process of its own: so a picture
+def _sites(config: Config, store: DiskStore, jobs: int | None) -> list[Parts]:
+    """As many sites as there may be renders at a time, each with a process of its own: so a picture
     stays with the process that has decoded it."""
     processes = config.render.processes
     count = jobs or slots(config.render)
@@ -300,7 +299,7 @@ def _lanes(config: Config, store: DiskStore, jobs: int | None) -> list[Generator
         render=replace(config.render, processes=processes if processes < 0 and not jobs else 1),
         server=replace(config.server, threads=max(config.server.threads, 64)),
     )
-    return [Generator(one, open_renderer(one.render), store=store) for _ in range(count)]
+    return [assemble(one, store=store) for _ in range(count)]
 
 
 class _Stopping:

@@ -10,13 +10,15 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-__all__ = ["Memo"]
+__all__ = ["Memo", "Slot"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class _Slot(Generic[V]):
+class Slot(Generic[V]):
+    """A *value* and its *bytes*; *is_used* since it was looked at last."""
+
     __slots__ = ("bytes", "is_used", "value")
 
     def __init__(self, value: V, bytes_: int) -> None:
@@ -30,6 +32,8 @@ class Memo(Generic[K, V]):
 
     When it is full the oldest go first, except those that were used since they were last looked at (the
     CLOCK algorithm): a flood of values that nobody asks for twice drives out none that somebody does.
+
+    *slots* is for a look-up where even a call is too much: read a slot, and set its ``is_used``.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -37,20 +41,20 @@ class Memo(Generic[K, V]):
         self.bytes = 0
         # The one to be looked at next comes first. In a plain dict a look for the first passes by all that
         # were taken away before it: one put took 2.3 s where 85,000 values had all been used.
-        self._slots: OrderedDict[K, _Slot[V]] = OrderedDict()
+        self.slots: OrderedDict[K, Slot[V]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
     def keys(self) -> list[K]:
         """The keys of all values that are there now."""
         with self._lock:
-            return list(self._slots)
+            return list(self.slots)
 
     def get(self, key: K) -> V | None:
         """The value put under *key*, if it is still there."""
-        slot = self._slots.get(key)
+        slot = self.slots.get(key)
         if slot is None:
             return None
         slot.is_used = True
@@ -63,13 +67,13 @@ class Memo(Generic[K, V]):
             if bytes_ > self.max_bytes:
                 return False
             while self.bytes + bytes_ > self.max_bytes:
-                oldest, slot = next(iter(self._slots.items()))
+                oldest, slot = next(iter(self.slots.items()))
                 if slot.is_used:
                     slot.is_used = False
-                    self._slots.move_to_end(oldest)
+                    self.slots.move_to_end(oldest)
                 else:
                     self._drop(oldest)
-            self._slots[key] = _Slot(value, bytes_)
+            self.slots[key] = Slot(value, bytes_)
             self.bytes += bytes_
             return True
 
@@ -79,6 +83,6 @@ class Memo(Generic[K, V]):
             self._drop(key)
 
     def _drop(self, key: K) -> None:
-        slot = self._slots.pop(key, None)
+        slot = self.slots.pop(key, None)
         if slot is not None:
             self.bytes -= slot.bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 
-__all__ = ["BUCKETS_S", "Tally"]
+__all__ = ["BUCKETS_S", "Counters"]
 
 # What is not collected must not fill the memory: the oldest notes fall out.
 _MAX_NOTES = 200_000
@@ -17,15 +17,17 @@ _MAX_NOTES = 200_000
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
-class Tally:
+class Counters:
     """Notes of one process. A name is words with one space between them, such as
     ``requests hit webp 200``.
 
-    *feeders* are called before the notes are taken: who counts by himself hands in his sums there.
+    *feeders* are called before the notes are taken: what keeps sums of its own hands them in there. *meters*
+    say what this process does at the moment.
     """
 
     def __init__(self) -> None:
         self.feeders: list[Callable[[], None]] = []
+        self.meters: list[Callable[[], Mapping[str, float]]] = []
         self._uses: deque[tuple[str, int]] = deque(maxlen=_MAX_NOTES)
         self._counts: deque[tuple[str, float]] = deque(maxlen=_MAX_NOTES)
 
@@ -42,6 +44,10 @@ class Tally:
         bucket = next((str(limit) for limit in BUCKETS_S if seconds <= limit), "+Inf")
         self.add(f"{name} sum", seconds)
         self.add(f"{name} {bucket}")
+
+    def gauges(self) -> dict[str, float]:
+        """What this process does at the moment, by name."""
+        return {name: value for meter in self.meters for name, value in meter().items()}
 
     def take(self) -> tuple[Mapping[str, int], Mapping[str, float]]:
         """All uses by key and all counts by name since the last time."""

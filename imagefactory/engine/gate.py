@@ -1,62 +1,20 @@
-"""What a crowd may cost: one render for all who ask, a bounded number at once, a failure told from memory.
+"""How much may be made at a time: a bounded number of renders, of requests that wait, and of requests in all.
 
-Used by the generator, on misses only; a hit never comes here.
+Misses only pass here; a hit never does.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Generic, TypeVar
 
-from ..errors import Busy, RequestError, TimedOut
+from ..errors import Busy, TimedOut
 
-__all__ = ["Failures", "Flights", "Gate", "Recent"]
+__all__ = ["Gate"]
 
-T = TypeVar("T")
 _BATCH_S = 0.5
-
-
-class Flights(Generic[T]):
-    """Work under way in this process, by key: who comes second waits for the first one's result."""
-
-    def __init__(self) -> None:
-        self._futures: dict[Hashable, Future[T]] = {}
-        self._lock = threading.Lock()
-
-    def run(self, key: Hashable, work: Callable[[], T], timeout_s: float) -> tuple[T, bool]:
-        """What *work* returns, and whether another thread did it. Errors reach everybody who waited.
-
-        Raises TimedOut when the other thread has no result within *timeout_s* seconds.
-        """
-        with self._lock:
-            future = self._futures.get(key)
-            is_leader = future is None
-            if future is None:
-                future = self._futures[key] = Future()
-        if not is_leader:
-            try:
-                return future.result(timeout_s), True
-            except RequestError as error:
-                raise error.again() from None
-            except TimeoutError:
-                if future.done():
-                    raise
-                raise TimedOut("the picture is still being made for somebody else") from None
-        try:
-            result = work()
-        except BaseException as error:
-            future.set_exception(error.again() if isinstance(error, RequestError) else error)
-            raise
-        else:
-            future.set_result(result)
-            return result, False
-        finally:
-            with self._lock:
-                del self._futures[key]
 
 
 class _Ticket:
@@ -92,6 +50,10 @@ class Gate:
     def running(self) -> int:
         """How many renders are under way now."""
         return self._renders - self._free
+
+    def gauges(self) -> Mapping[str, float]:
+        """Both, by the names of gauges."""
+        return {"renders_waiting": self.waiting, "renders_running": self.running}
 
     @contextmanager
     def enter(self) -> Iterator[None]:
@@ -156,51 +118,3 @@ class Gate:
             following = next((ticket for ticket in self._waiting if ticket.group == group), following)
         self._waiting.remove(following)
         following.turn.set()
-
-
-class Recent(Generic[T]):
-    """Values by text, forgotten after *seconds* where nothing else is said; at most *limit* of them."""
-
-    def __init__(self, seconds: float, limit: int = 10_000) -> None:
-        self._seconds = seconds
-        self._limit = limit
-        self._values: dict[str, tuple[float, T]] = {}
-
-    def get(self, key: str) -> T | None:
-        """The value put under *key* a short while ago."""
-        deadline, value = self._values.get(key, (0.0, None))
-        if value is not None and time.monotonic() >= deadline:
-            self._values.pop(key, None)
-            return None
-        return value
-
-    def put(self, key: str, value: T, seconds: float | None = None) -> None:
-        """Remember *value*."""
-        now = time.monotonic()
-        if len(self._values) >= self._limit:
-            self._values.clear()
-        for old, (deadline, _) in list(self._values.items()):  # the oldest come first
-            if now < deadline:
-                break
-            self._values.pop(old, None)
-        self._values.pop(key, None)
-        self._values[key] = (now + (self._seconds if seconds is None else seconds), value)
-
-
-class Failures:
-    """What did not work, by its cause, for as long as another try is not worth it (``lasts_s``)."""
-
-    def __init__(self) -> None:
-        self._errors: Recent[RequestError] = Recent(RequestError.lasts_s)
-
-    def note(self, cause: str, error: RequestError) -> None:
-        """Remember *error*, if that is worth it."""
-        if error.lasts_s:
-            self._errors.put(cause, error.again(), error.lasts_s)
-
-    def recall(self, *causes: str) -> None:
-        """Raise what the first of *causes* came to that failed a moment ago."""
-        for cause in causes:
-            error = self._errors.get(cause)
-            if error is not None:
-                raise error.again()

@@ -1,25 +1,31 @@
-"""What is wrong: with the cache at the moment, told to the log and to ``/healthz``; and what failed of late
-in this process, for the dashboard. Kept by the generator."""
+"""What is wrong with the cache now, for the log and ``/healthz``; and which renders failed of late.
+
+The cache is in trouble from the first StorageError until something is stored again. For two seconds after one
+nothing is stored: a broken disk must not cost each visitor a time-out.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import RequestError, StorageError
+from ..storage.protocols import Store
 
-__all__ = ["Failure", "Logged", "Troubles", "watch_log"]
+__all__ = ["FailedRender", "Health"]
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 2.0
+_PROBE_S = 2.0
 _LENGTH = 50
 _LONGEST = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedRender:
     """A picture that could not be made: its *path*, code and text of the error, unix time."""
 
     path: str
@@ -28,72 +34,59 @@ class Failure:
     time_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """A warning or an error of the log: its *level* as a word, unix time."""
+class Health:
+    """The health of *store*: what is wrong is logged when it begins and when it ends, not per request.
 
-    level: str
-    text: str
-    time_s: float
+    *troubles* are texts by the part that fails; *failures* the last renders that failed. *clock* gives unix
+    seconds.
+    """
 
-
-class Troubles:
-    """What is wrong with the cache, by part: logged when it begins and when it ends, not per request; and the
-    last *failures* of renders."""
-
-    def __init__(self) -> None:
-        self.failures: deque[Failure] = deque(maxlen=_LENGTH)
-        self.current: dict[str, str] = {}
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self.failures: deque[FailedRender] = deque(maxlen=_LENGTH)
+        self.troubles: dict[str, str] = {}
+        self._store = store
+        self._clock = clock
         self._paused_until = 0.0
+        self._probed_s = 0.0  # when storing was tried last, by a look at the health or by a miss
 
     def note(self, error: StorageError) -> None:
         """Something failed just now: for two seconds nothing is stored."""
         self._paused_until = time.monotonic() + _PAUSE_S
-        if error.part not in self.current:
-            reason = (
-                f" ({error.__cause__})" if error.__cause__ else ""
-            )  # may name a path, so not for visitors
+        if error.part not in self.troubles:
+            reason = f" ({error.__cause__})" if error.__cause__ else ""  # may name a path: not for visitors
             _log.warning("the cache is in trouble, pictures are made without it: %s%s", error, reason)
-        self.current[error.part] = str(error)
+        self.troubles[error.part] = str(error)
 
     def is_paused(self) -> bool:
         """Whether something failed in the last two seconds."""
         return time.monotonic() < self._paused_until
 
-    def clear(self, but: str = "") -> None:
-        """Everything works, except perhaps the part *but*."""
-        if self.current.keys() - {but}:
-            self.current = {part: problem for part, problem in self.current.items() if part == but}
-            _log.warning("the cache works again")
+    def note_stored(self) -> None:
+        """A variant was stored: everything works."""
+        self._clear()
+        self._probed_s = self._clock()
 
-    def note_failure(self, path: str, error: RequestError, now_s: float) -> None:
+    def note_failure(self, path: str, error: RequestError) -> None:
         """A render of the picture at *path* failed."""
-        self.failures.append(Failure(path, error.code, str(error)[:_LONGEST], now_s))
+        self.failures.append(FailedRender(path, error.code, str(error)[:_LONGEST], self._clock()))
 
+    def check(self) -> Mapping[str, str]:
+        """What is wrong now, by part; tried every two seconds at most."""
+        if self._clock() - self._probed_s >= _PROBE_S:
+            self._probed_s = self._clock()
+            try:
+                # A disk that is almost full has room for a little and not for a picture.
+                self._store.probe(1_000_000 if self.troubles else 4096)
+                self._clear(but="budget")  # whether there is room shows when a picture is stored
+            except StorageError as error:
+                self.note(error)
+        return dict(self.troubles)
 
-class _Ring(logging.Handler):
-    """Keeps the last warnings and errors."""
+    def gauges(self) -> Mapping[str, float]:
+        """1 for each part that fails, as ``trouble <part>``."""
+        return {f"trouble {part}": 1 for part in self.troubles}
 
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.kept: deque[Logged] = deque(maxlen=_LENGTH)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()
-        except Exception:  # a message whose values do not fit it: not ours to fail for
-            text = str(record.msg)
-        if record.exc_info and record.exc_info[1]:
-            text = f"{text}: {record.exc_info[1]!r}"
-        self.kept.append(Logged(record.levelname.lower(), text[:_LONGEST], record.created))
-
-
-def watch_log() -> deque[Logged]:
-    """The last warnings and errors that this package has logged in this process since the first call."""
-    logger = logging.getLogger("imagefactory")
-    for handler in logger.handlers:
-        if isinstance(handler, _Ring):
-            return handler.kept
-    ring = _Ring()
-    logger.addHandler(ring)
-    return ring.kept
+    def _clear(self, but: str = "") -> None:
+        if self.troubles.keys() - {but}:
+            self.troubles = {part: problem for part, problem in self.troubles.items() if part == but}
+            _log.warning("the cache works again")

@@ -9,48 +9,65 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from ..errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
-from ..model.formats import Header
 from ..model.job import Renderer
-from ..model.variant import Source
-from ..storage.disk import Store
-from ..storage.originals import Sources
-from .gate import Failures, Flights, Gate, Recent
-from .health import Troubles
+from ..model.source import Header, Source
+from ..storage.protocols import SourceRows, Sources
+from .failures import Failures, Recent
+from .flights import Flights
+from .gate import Gate
+from .health import Health
 
-__all__ = ["Register"]
+__all__ = ["Identifier", "read_source"]
 
-_RACY_NS = 2_000_000_000
+_TRIES = 3
 
 
-class Register:
-    """What *store* knows of *sources*. Headers are read by *renderer*, when *gate* lets them and for at most
-    *timeout_s* seconds; *clock* gives unix seconds. What fails is noted in *troubles*."""
+def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -> Source:
+    """What the source at *path* is at unix time *now_s*, read without a memory of it. Raises as
+    ``Identifier.source``."""
+    for _ in range(_TRIES):
+        try:
+            digest, stamp = sources.digest(path)
+            with sources.fetch(path, stamp) as local:
+                header, problem = _probe(renderer, local.path)
+            if sources.stamp(path) == stamp:
+                is_racy = not sources.is_settled(stamp, now_s)
+                return Source(path, stamp, digest, header, is_racy, problem)
+        except SourceChanged:
+            continue
+    raise _changing()
+
+
+class Identifier:
+    """What *rows* know of *sources*. Headers are read by *renderer*, when *gate* lets them and for at most
+    *timeout_s* seconds; *clock* gives unix seconds. What fails is noted in *health*."""
 
     def __init__(
         self,
         sources: Sources,
-        store: Store,
+        rows: SourceRows,
         renderer: Renderer,
         gate: Gate,
-        troubles: Troubles,
+        health: Health,
         clock: Callable[[], float],
         timeout_s: float,
     ) -> None:
         self._sources = sources
-        self._store = store
+        self._rows = rows
         self._renderer = renderer
         self._gate = gate
-        self._troubles = troubles
+        self._health = health
         self._clock = clock
         self._timeout_s = timeout_s
-        self._readings: Flights[tuple[Source, bool]] = Flights()
+        self._hashings: Flights[tuple[Source, bool]] = Flights()
         self._probings: Flights[Source] = Flights()
         # Broken headers by digest, and files that are no pictures by path: a crowd in front of one does not
         # have it read, or hashed, again and again.
         self._failures = Failures()
-        self._strangers: Recent[Source] = Recent(RequestError.lasts_s)
+        self._unreadable: Recent[Source] = Recent(RequestError.lasts_s)
 
     def source(self, path: str) -> Source:
         """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
@@ -58,18 +75,18 @@ class Register:
         Raises NotFound, TooLarge when it has too many bytes, Busy, TimedOut, and Unavailable when the disk
         fails or the source does not hold still.
         """
-        for _ in range(3):
+        for _ in range(_TRIES):
             stamp = self._sources.stamp(path)
             try:
-                known = self._store.source(path) or self._strangers.get(path)
+                known = self._rows.get(path) or self._unreadable.get(path)
             except StorageError as error:
-                self._troubles.note(error)
-                known = self._strangers.get(path)
+                self._health.note(error)
+                known = self._unreadable.get(path)
             if known is not None and known.stamp == stamp and not known.is_racy:
                 return known
             try:
                 work = partial(self._read, path, known)
-                (source, is_complete), _ = self._readings.run((path, stamp), work, self._timeout_s)
+                (source, is_complete), _ = self._hashings.run((path, stamp), work, self._timeout_s)
                 if is_complete:
                     return source
                 with self._gate.enter():
@@ -77,18 +94,18 @@ class Register:
                     return self._probings.run((path, source.digest), probe, self._timeout_s)[0]
             except SourceChanged:
                 continue
-        raise Unavailable("the picture is being written at the moment", retry_after_s=1)
+        raise _changing()
 
     def learn_placeholder(self, source: Source, placeholder: str) -> None:
         """Add *placeholder* to the row of *source*, if that is still the row of these bytes and has none."""
         if not placeholder:
             return
         try:
-            known = self._store.source(source.path)
+            known = self._rows.get(source.path)
             if known is not None and known == replace(source, is_racy=known.is_racy):
-                self._store.put_source(replace(known, placeholder=placeholder))
+                self._rows.put(replace(known, placeholder=placeholder))
         except StorageError as error:
-            self._troubles.note(error)
+            self._health.note(error)
 
     def has_changed(self, source: Source) -> bool:
         """Whether the file of *source* is another one by now, or is gone."""
@@ -102,9 +119,9 @@ class Register:
     def _read(self, path: str, known: Source | None) -> tuple[Source, bool]:
         """The source at *path*, hashed; and whether that is all, as the bytes are the *known* ones. Else its
         header is to be read."""
-        now_ns = int(self._clock() * 1e9)
+        now_s = self._clock()
         digest, stamp = self._sources.digest(path)
-        source = Source(path, stamp, digest, None, now_ns - stamp.ctime_ns < _RACY_NS)
+        source = Source(path, stamp, digest, None, not self._sources.is_settled(stamp, now_s))
         if known is None or known.digest != digest:
             return source, False
         source = replace(source, header=known.header, problem=known.problem, placeholder=known.placeholder)
@@ -113,11 +130,11 @@ class Register:
 
     def _read_header(self, source: Source) -> Source:
         """Have the header of *source* read. Raises SourceChanged when that may be of other bytes."""
-        header, problem = self._probe(source.path, source.digest)
+        header, problem = self._read_in_turn(source)
         if self._sources.stamp(source.path) != source.stamp:
             raise SourceChanged
         if problem:
-            self._troubles.note_failure(source.path, Undecodable(problem), self._clock())
+            self._health.note_failure(source.path, Undecodable(problem))
         source = replace(source, header=header, problem=problem)
         self._learn(source, None)
         return source
@@ -125,25 +142,36 @@ class Register:
     def _learn(self, source: Source, known: Source | None) -> None:
         if source.header is None:
             # Not in the index: another Pillow, or an extra, may read it tomorrow.
-            self._strangers.put(source.path, source)
+            self._unreadable.put(source.path, source)
         elif source != known:
             try:
-                self._store.put_source(source)
+                self._rows.put(source)
             except StorageError as error:
-                self._troubles.note(error)
+                self._health.note(error)
 
-    def _probe(self, path: str, digest: str) -> tuple[Header | None, str]:
-        self._failures.recall(digest)
-        try:
-            with self._gate.render(self._timeout_s):
-                try:
-                    return self._renderer.probe(self._sources.locate(path)), ""
-                except TimedOut as error:
-                    self._failures.note(digest, error)
-                    raise
-        except Undecodable as error:
-            return None, error.reason
-        except TooLarge as error:
-            return None, str(error)
-        except OSError as error:
-            raise Unavailable("the picture can't be read at the moment") from error
+    def _read_in_turn(self, source: Source) -> tuple[Header | None, str]:
+        """As ``_probe``, when the gate allows it."""
+        self._failures.recall(source.digest)
+        with self._gate.render(self._timeout_s), self._sources.fetch(source.path, source.stamp) as local:
+            try:
+                return _probe(self._renderer, local.path)
+            except TimedOut as error:
+                self._failures.note(source.digest, error)
+                raise
+
+
+def _probe(renderer: Renderer, path: Path) -> tuple[Header | None, str]:
+    """The header of the file at *path*, None where it is no picture or a broken one; and what is wrong with
+    that. Raises TimedOut, Unavailable."""
+    try:
+        return renderer.probe(path), ""
+    except Undecodable as error:
+        return None, error.reason
+    except TooLarge as error:
+        return None, str(error)
+    except OSError as error:
+        raise Unavailable("the picture can't be read at the moment") from error
+
+
+def _changing() -> Unavailable:
+    return Unavailable("the picture is being written at the moment", retry_after_s=1)

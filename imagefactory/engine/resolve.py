@@ -1,7 +1,6 @@
 """From a query to the variant that it means for a source, by what the config says of sizes and encodings.
 
-Asked by the generator, and by whoever writes URLs or explains them. It touches no file, and is the same in
-all processes of a config.
+It touches no file, and gives the same in all processes of a config.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from functools import partial
 
 from ..config import Config
 from ..errors import NotFound, Undecodable
-from ..model.formats import ENCODINGS, PICTURE_SUFFIXES, Header, default_encoding
+from ..model.formats import ENCODINGS, PICTURE_SUFFIXES, default_encoding
 from ..model.geometry import clamp, snap, turned
 from ..model.recipe import Recipe
-from ..model.variant import Key, Source, version
+from ..model.source import Header, Source
+from ..model.variant import Key, version
 from ..urls.client_hints import Hints, read_hints
 from ..urls.negotiation import negotiate
 from ..urls.query import Request, compile_presets, parse_request
 
-__all__ = ["Rules", "Wanted"]
+__all__ = ["Resolver", "Wanted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Wanted:
     version: str
 
 
-class Rules:
-    """The rules of *config*. Raises ConfigError for a preset with a mistake."""
+class Resolver:
+    """What requests mean by *config*. Raises ConfigError for a preset with a mistake."""
 
     def __init__(self, config: Config) -> None:
         self._config = config

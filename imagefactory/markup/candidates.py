@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from ..engine.generator import Generator
 from ..errors import BadParameter, nearest
+from ..factory import Site
 from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, fallback_encoding
 from ..model.recipe import Recipe
-from ..model.variant import Source
-from ..urls.parameters import address, in_order, query_text
+from ..model.source import Source
 from ..urls.query import Request
 from ..urls.signing import Policy
+from ..urls.writing import in_order, picture_url, query_text
 from .queries import SIZES, Query, encoded
 from .sizing import Sizing
 
@@ -46,15 +46,15 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The candidates of the pictures of *generator*, below *prefix*.
+    """The candidates of the pictures of *site*, below *prefix*.
 
     With *must_sign* all URLs are signed, else those that have to be; they end at unix time *end_s*. With
     *is_debug* a format that this server can't write is an error, else it is left out.
 
-    The methods raise BadParameter, and what ``Generator.wanted`` raises.
+    The methods raise BadParameter, and what ``Resolver.wanted`` raises.
     """
 
-    generator: Generator
+    site: Site
     prefix: str
     must_sign: bool
     end_s: int | None
@@ -63,13 +63,13 @@ class Candidates:
     def url(self, source: Source, query: Query) -> str:
         """The URL for *query*, with its version unless it is that of the original."""
         request = self._request(query)
-        if request.is_plain and (self._takes_presets_only() or not self.generator.config.http.originals):
+        if request.is_plain and (self._takes_presets_only() or not self.site.config.http.originals):
             problem = "this server has no originals; name a size, an encoding or a preset"
             raise BadParameter("scalex", problem)
         signature = self._sign(source.path, query)
         if not request.is_plain:
-            query = {**query, "v": self.generator.rules.version(source, request.recipe, request.encoding)[0]}
-        found = address(self.prefix, source.path, query.items())
+            query = {**query, "v": self.site.resolver.version(source, request.recipe, request.encoding)[0]}
+        found = picture_url(self.prefix, source.path, query.items())
         return found + (signature if query else signature.replace("&", "?", 1))
 
     def encodings(self, source: Source, query: Query, formats: Sequence[str]) -> list[str]:
@@ -104,7 +104,7 @@ class Candidates:
         """What *query* gives in *encodings*, whatever its own, and in several widths: those of the ladder or
         *widths*, up to what the source has."""
         if self._takes_presets_only() and "preset" not in query:
-            named = ", ".join(sorted(self.generator.rules.presets))
+            named = ", ".join(sorted(self.site.resolver.presets))
             raise BadParameter("preset", f"this server takes presets only; name one of {named}")
         query = {name: value for name, value in query.items() if name != "encoding"}
         request = self._request(encoded(query, encodings[-1]))
@@ -115,7 +115,7 @@ class Candidates:
             replace(first, width=int(step["scalex"]), height=int(step.get("scaley", 0))) if step else first
             for step in steps
         ]
-        base = address(self.prefix, source.path)
+        base = picture_url(self.prefix, source.path)
         starts = [f"{base}?{_front(step)}" for step in steps]
         policy = self._policy(steps, encodings)
         shared = None if policy is None else self._sign(source.path, {**steps[0], **fixed}, policy)
@@ -126,25 +126,25 @@ class Candidates:
             middle = f"{_front(full)}v="
             rungs = {}
             for start, step, recipe in zip(starts, steps, recipes, strict=True):
-                version, (width, height) = self.generator.rules.version(source, recipe, name)
+                version, (width, height) = self.site.resolver.version(source, recipe, name)
                 signature = self._sign(source.path, {**step, **full}) if shared is None else shared
                 rungs[width] = Candidate(f"{start}{middle}{version}{signature}", width, height)
             candidates[encoding] = [rungs[width] for width in sorted(rungs)]
         return Offer(candidates, request.recipe, *size)
 
     def _request(self, query: Query) -> Request:
-        return self.generator.rules.request(query.items(), strict=True)
+        return self.site.resolver.request(query.items(), strict=True)
 
     def _size(self, source: Source, request: Request, recipe: Recipe) -> tuple[int, int]:
-        return self.generator.rules.version(source, recipe, request.encoding)[1]
+        return self.site.resolver.version(source, recipe, request.encoding)[1]
 
     def _preset_names(self, request: Request) -> Collection[str]:
         """The names of what the preset of *request* says; none without a preset."""
-        preset = self.generator.rules.presets.get(request.preset)
+        preset = self.site.resolver.presets.get(request.preset)
         return () if preset is None else preset.values
 
     def _takes_presets_only(self) -> bool:
-        return self.generator.config.limits.sizes == "presets"
+        return self.site.config.limits.sizes == "presets"
 
     def _steps(
         self,
@@ -157,7 +157,7 @@ class Candidates:
         """What of *query* is in all its URLs, and the ``scalex`` and ``scaley`` of each, ascending: nothing
         where there is one size only, the preset's or, of what is trimmed, the one that was asked for. The
         widest of *widths* where none was."""
-        limits, recipe = self.generator.config.limits, request.recipe
+        limits, recipe = self.site.config.limits, request.recipe
         if self._takes_presets_only():
             if widths is not None:
                 raise BadParameter("widths", "this server takes presets only, in the one size that they have")
@@ -187,13 +187,13 @@ class Candidates:
         if is_several or not steps[0] or not {*encodings} <= {*ENCODINGS, *ALIASES}:
             return None
         widths = [int(step["scalex"]) for step in steps]
-        is_ladder = {*widths[:-1]} <= {*self.generator.config.limits.ladder}
+        is_ladder = {*widths[:-1]} <= {*self.site.config.limits.ladder}
         return Policy(max(widths), tuple(encodings), is_ladder)
 
     def _sign(self, path: str, query: Query, policy: Policy | None = None) -> str:
         """What is to stand behind *query*, or behind all that *policy* allows; nothing where that is not
         signed."""
-        access = self.generator.access
+        access = self.site.access
         if access.signer is None or not (self.must_sign or access.must_sign(path)):
             return ""
         try:

@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from ..model.formats import ENCODINGS
 from ..model.recipe import Recipe
-from ..model.variant import Source, placeholder_in
+from ..model.source import Source, placeholder_in
 from .candidates import Candidate, Offer
 from .queries import SIZES, Query, plain
 

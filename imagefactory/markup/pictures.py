@@ -8,7 +8,6 @@ page costs one stat per picture, and finished markup is remembered for as long a
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -17,11 +16,11 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from ..common.memo import Memo
-from ..engine.generator import Generator
 from ..errors import BadParameter, NotFound, RequestError
-from ..model.job import Stamp
-from ..model.variant import Source
-from ..urls.parameters import address
+from ..factory import Site
+from ..model.source import Source
+from ..storage.originals import check_path
+from ..urls.writing import picture_url
 from .arguments import (
     Crop,
     attribute_value,
@@ -62,12 +61,11 @@ _LONGEST_S = 10**11  # e has 12 digits at most
 
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[_Text]):
-    """Finished text of *sources*. While their *files* have these stamps it stays right; none are there where
-    that is not sure."""
+    """Finished text of *sources*. With *is_final* it stays right while they have their stamps."""
 
     sources: tuple[Source, ...]
     text: _Text
-    files: tuple[tuple[str, Stamp], ...]
+    is_final: bool
 
 
 class Pictures:
@@ -84,15 +82,15 @@ class Pictures:
 
     def __init__(
         self,
-        generator: Generator,
+        site: Site,
         *,
         base_url: str | None = None,
         prefix: str | None = None,
         debug: bool = False,
         must_sign: bool = False,
     ) -> None:
-        http = generator.config.http
-        self.generator = generator
+        http = site.config.http
+        self.site = site
         self.debug = debug
         self._must_sign = must_sign
         self._base_url = (http.base_url if base_url is None else base_url).rstrip("/")
@@ -284,21 +282,23 @@ class Pictures:
         """The text for *key*, made by *make* of the sources at *paths* unless it is remembered. What *make*
         writes must be in *key* as it is written: an object may be another one, or say another thing, soon."""
         entry: _Entry[_Text] | None = self._memo.get(key)
-        if entry is not None and entry.files and _is_unchanged(entry.files):
+        if entry is not None and entry.is_final and self._is_current(entry.sources):
             return entry.text
-        sources = tuple(self.generator.source(path) for path in paths)
+        sources = tuple(self.site.source(path) for path in paths)
         if entry is not None and entry.sources == sources:
             return entry.text
         text = make(sources)
         is_known = not has_placeholder or bool(sources[0].placeholder)
         is_final = is_known and not any(source.is_racy for source in sources)
-        locate = self.generator.sources.locate
-        files = tuple((str(locate(each.path)), each.stamp) for each in sources) if is_final else ()
-        self._memo.put(key, _Entry(sources, text, files), len(text) + _ENTRY_BYTES)
+        self._memo.put(key, _Entry(sources, text, is_final), len(text) + _ENTRY_BYTES)
         return text
 
+    def _is_current(self, sources: Sequence[Source]) -> bool:
+        """Whether all *sources* have their stamps."""
+        return all(self.site.sources.is_current(each.path, each.stamp) for each in sources)
+
     def _candidates(self, prefix: str, end_s: int | None) -> Candidates:
-        return Candidates(self.generator, prefix, self._must_sign, end_s, self.is_debug())
+        return Candidates(self.site, prefix, self._must_sign, end_s, self.is_debug())
 
     def _base(self) -> str:
         """What the URLs of this page begin with."""
@@ -319,29 +319,29 @@ class Pictures:
             problem = f"the longest is {_LONGEST_S}, which are {_LONGEST_S // 604_800} weeks"
             raise BadParameter("expires", f"{shown} is no time in seconds; {problem}")
         step = max(1, int(expires) // 10)
-        return max(0, -(-int(self.generator.now_s() + expires) // step) * step)
+        return max(0, -(-int(self.site.clock() + expires) // step) * step)
 
     # --- what goes wrong
 
     def _plain_url(self, prefix: str, path: str, error: RequestError) -> str:
         self._report(path, error)
-        return self._address(prefix, path)
+        return self._original_url(prefix, path)
 
-    def _address(self, prefix: str, path: str) -> str:
+    def _original_url(self, prefix: str, path: str) -> str:
         """The URL of *path* itself; empty for what can be no picture's: browsers take ``..`` for a way out,
         also percent-encoded."""
         try:
-            self.generator.sources.locate(path)
+            check_path(path)
         except NotFound:
             return ""
-        return address(prefix, path)
+        return picture_url(prefix, path)
 
     def _instead(self, prefix: str, path: str, alt: object, class_: object, error: RequestError) -> Markup:
         """What stands in the page for a picture that is not to be had."""
         self._report(path, error)
         if not self.is_debug():
             text = "" if alt is None else plain(alt)
-            src = self._address(prefix, path) or _NO_PICTURE
+            src = self._original_url(prefix, path) or _NO_PICTURE
             return tag("img", {"src": src, "alt": text, "class": class_})
         return mistake_tag(f"picture {path!r}: {error}", class_)
 
@@ -352,17 +352,6 @@ class Pictures:
         if path not in self._reported and len(self._reported) < _MAX_REPORTED:
             self._reported.add(path)
             _log.warning("a page has a picture %r that can't be shown: %s", path, error)
-
-
-def _is_unchanged(files: Sequence[tuple[str, Stamp]]) -> bool:
-    """Whether all *files* have their stamps. Paths as text: a Path costs twice as much as the stat itself."""
-    try:
-        for file, stamp in files:
-            if Stamp.of(os.stat(file)) != stamp:  # noqa: PTH116
-                return False
-    except OSError:
-        return False
-    return True
 
 
 def _crop_tags(

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from ..config.values import parameter
 from ..errors import BadParameter, nearest
-from ..urls.parameters import NAMES, OURS, in_order
+from ..urls.parameters import NAMES, OURS
+from ..urls.writing import in_order
 
 __all__ = ["SIZES", "Query", "as_query", "encoded", "merged", "plain"]
 

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Literal
 
+from .source import Header
+
 __all__ = [
     "ALIASES",
     "CLASSIC",
@@ -24,7 +26,6 @@ __all__ = [
     "SOURCE_FORMATS",
     "USUAL",
     "Encoding",
-    "Header",
     "SourceFormat",
     "default_encoding",
     "fallback_encoding",
@@ -58,22 +59,6 @@ class SourceFormat:
 
     media_type: str
     encoding: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What the header of a source says, without a pixel decoded.
-
-    *width* and *height* are those of the upright picture, in pixels: with an EXIF *orientation* of 5 to 8
-    the stored sides are swapped. *frames* counts animation frames, and is 1 for pages and thumbnails.
-    """
-
-    width: int
-    height: int
-    format: str
-    frames: int = 1
-    orientation: int = 1
-    has_alpha: bool = False
 
 
 # Also those that this installation can't write: a cache may have them from one that could.

@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ..errors import BadParameter
-from .formats import Encoding, Header
+from .formats import Encoding
 from .recipe import COMPASS, Recipe, Rect
+from .source import Header
 
 __all__ = ["clamp", "cover_box", "inner_size", "place", "settle", "snap", "turned"]
 

@@ -6,30 +6,15 @@ it); the renderer reads the source, writes the target and hands back a ``Rendere
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from .formats import Header
 from .recipe import Recipe
+from .source import Header, Stamp
 
 __all__ = ["Job", "Rendered", "Renderer", "Stamp"]
-
-
-class Stamp(NamedTuple):
-    """The cheap proof that a file has not changed."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Stamp:
-        """The stamp in an answer of stat or fstat."""
-        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,37 +6,14 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from .formats import Header
-from .job import Stamp
+__all__ = ["Key", "Variant", "is_digest", "version"]
 
-__all__ = ["Key", "Source", "Variant", "placeholder_in", "version"]
-
-_PLACEHOLDER = re.compile("data:image/webp;base64,[A-Za-z0-9+/]{1,1000}={0,2}")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What is known of the source at *path* (relative to the pictures, with ``/``) while it has *stamp*.
-
-    *digest* is the sha256 of its bytes in hex. *header* is None where the file is no picture, or a broken
-    one: then *problem* says what is wrong. *is_racy*: the stamp was less than two seconds old when the
-    bytes were hashed, so that a second write could share it; such a row is checked by hashing again.
-    *placeholder* is a tiny picture of it as a ``data:`` URI, empty until a variant was rendered.
-    """
-
-    path: str
-    stamp: Stamp
-    digest: str
-    header: Header | None
-    is_racy: bool = False
-    problem: str = ""
-    placeholder: str = ""
-
-
-def placeholder_in(found: object) -> str:
-    """*found* if it is a placeholder, else empty: it goes into pages as it is, and came from a disk or from a
-    process that decodes bytes of strangers."""
-    return found if isinstance(found, str) and _PLACEHOLDER.fullmatch(found) else ""
+def is_digest(found: object) -> bool:
+    """Whether *found* is a sha256 in hex."""
+    return isinstance(found, str) and _DIGEST.fullmatch(found) is not None
 
 
 @dataclass(frozen=True, slots=True)

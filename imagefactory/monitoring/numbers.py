@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..engine.generator import Generator
 from ..errors import StorageError
-from ..storage.disk import DiskStore
+from ..factory import Parts
 from ..upkeep.stats import answered
 
 __all__ = ["History", "Reader", "Reading", "Sample"]
@@ -24,7 +23,7 @@ _TROUBLE = "trouble "
 class Reading:
     """The numbers at unix time *time_s*; sizes in bytes.
 
-    *counters* by name (see ``Tally``). *capacity* is what the cache may have now, *free* what the disk has
+    *counters* by name (see ``Counters``). *capacity* is what the cache may have now, *free* what the disk has
     left (None in memory mode). *gauges* are sums over *processes*. *troubles* are the parts of the cache
     that fail in any process. *is_fresh*: the index could be read; else its last known numbers are given.
     """
@@ -43,47 +42,43 @@ class Reading:
 
 
 class Reader:
-    """Reads the numbers of *generator* and of the other processes on its cache."""
+    """Reads the numbers of *parts* and of the other processes on their cache."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._last = Reading(0.0)
 
     def take(self) -> Reading:
         """The numbers now, with what this process has counted until now. Raises nothing: what can't be read
         is as it was the last time."""
-        generator, last = self._generator, self._last
-        store = generator.store
-        generator.keeper.flush()
+        parts, last = self._parts, self._last
+        store = parts.store
+        parts.keeper.flush()
         counters, variants, bytes_, capacity = last.counters, last.variants, last.bytes, last.capacity
         free, is_fresh = last.free, True
-        max_bytes = generator.config.cache.max_bytes
         try:
-            counters = store.counters()
-            variants, bytes_ = store.size()
-            if isinstance(store, DiskStore):
-                capacity, free = store.capacity(), store.free_bytes()
-            else:
-                capacity = max_bytes = generator.config.cache.memory_bytes
+            counters = store.index.counts.all()
+            variants, bytes_ = store.index.variants.count(), store.index.variants.total_bytes()
+            capacity, free = store.capacity(), store.free_bytes()
         except StorageError:
             is_fresh = False
-        told = [each for each in store.told() if each]  # a command tells nothing
+        reports = [each for each in store.processes.reports() if each]  # a command reports nothing
         gauges: dict[str, float] = {}
-        for each in [*told, *([] if told else [generator.gauges()])]:
+        for each in reports or [parts.counters.gauges()]:
             for name, value in each.items():
                 gauges[name] = gauges.get(name, 0) + value
-        parts = {name.removeprefix(_TROUBLE) for name, value in gauges.items() if value and _TROUBLE in name}
+        troubles = {name.removeprefix(_TROUBLE) for name, on in gauges.items() if on and _TROUBLE in name}
         self._last = Reading(
-            generator.now_s(),
+            parts.clock(),
             counters,
             variants,
             bytes_,
-            max_bytes,
+            store.max_bytes,
             capacity,
             free,
             gauges,
-            max(1, len(told)),
-            frozenset(parts | generator.troubles.current.keys()),
+            max(1, len(reports)),
+            frozenset(troubles | parts.health.troubles.keys()),
             is_fresh,
         )
         return self._last

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..model.job import Stamp
+from ..model.source import Stamp
 
 __all__ = ["Decoded", "Finished", "Memory", "without_metadata"]
 
@@ -76,12 +76,13 @@ class Memory:
         self._owner = None
         self._kept.clear()
 
-    def turn_to(self, source: Path, stamp: Stamp) -> None:
-        """Forget what was made of any other source, and of this one with any other stamp."""
+    def turn_to(self, source: Path, stamp: Stamp, changed_ns: int) -> None:
+        """Forget what was made of any other source, and of this one with any other stamp; *changed_ns* is its
+        ctime."""
         if self._owner != (source, stamp):
             self.clear()
             self._owner = source, stamp
-        self._is_open = self._now_ns() - stamp.ctime_ns >= _RACY_NS
+        self._is_open = self._now_ns() - changed_ns >= _RACY_NS
 
     @property
     def bytes(self) -> int:

@@ -15,10 +15,11 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import Undecodable
-from ..model.formats import ENCODINGS, SOURCE_FORMATS, Header
+from ..model.formats import ENCODINGS, SOURCE_FORMATS
 from ..model.geometry import settle
 from ..model.job import Job, Rendered
 from ..model.recipe import Recipe
+from ..model.source import Header
 from . import colours, decoders, encoders, filters, framing, pass_through, saving
 from .animation import Animation
 from .boxes import EXIF_TURNS, PixelBox, Size, scaled, sides, whole_pixels
@@ -94,7 +95,7 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
     total = decoders.count_frames(picture, file) if _may_move(job) else 1
     if total > 1:  # a frame is made once, in its order: there is nothing to share
         memory = Memory(0)
-    memory.turn_to(job.source, job.stamp)
+    memory.turn_to(job.source, job.stamp, file.changed_ns)
     key = _memory_key(job)
     first, frame_plan, tiny = memory.finished(key), None, ""
     if first is None:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from ..errors import SourceChanged, Undecodable
-from ..model.job import Stamp
+from ..model.source import Stamp
 
 __all__ = ["BytesFile", "SourceFile", "check_unchanged"]
 
@@ -47,6 +47,11 @@ class SourceFile(_Bounded, io.BufferedReader):
             raise SourceChanged("the source is no regular file any more")
         self.head = self.read(64)
         self.seek(0)
+
+    @property
+    def changed_ns(self) -> int:
+        """When it was changed last (its ctime), in nanoseconds since 1970."""
+        return os.fstat(self.fileno()).st_ctime_ns
 
 
 def _open_at_once(path: str, flags: int) -> int:

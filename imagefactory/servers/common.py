@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config import Config, Server
 from ..web.app import create_app
-from ..web.clients import Proxies
+from ..web.http.clients import Proxies
 from ..workers.rendering import cores
 from .access_log import AccessLog
 
@@ -71,9 +71,9 @@ def make_app(config: Config) -> WSGIApplication:
     log_to_stderr(config.server.log_level)
     take_turns()
     app = create_app(config)
-    generator = app.extensions["imagefactory"].generator
-    generator.start()
-    generator.keeper.start()  # a cache that is over its budget is brought down before anybody asks
+    parts = app.extensions["imagefactory"].parts
+    parts.generator.start()
+    parts.keeper.start()  # a cache that is over its budget is brought down before anybody asks
     if not config.server.access_log:
         return app
     return AccessLog(app, config.server.access_log, Proxies(config.server.trusted_proxies))

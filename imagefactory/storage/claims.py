@@ -24,7 +24,7 @@ from pathlib import Path
 from ..errors import StorageError, TimedOut
 from .folders import PRIVATE, make_folder
 
-__all__ = ["Claims"]
+__all__ = ["FileClaims"]
 
 _POLL_S = 0.002
 _MAX_POLL_S = 0.05
@@ -81,7 +81,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-class Claims:
+class FileClaims:
     """Claims on the keys of one cache, by bytes of the file *path*."""
 
     def __init__(self, path: Path) -> None:

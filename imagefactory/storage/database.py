@@ -1,6 +1,8 @@
-"""The database below the index: opened, given up, replaced. The only importer of diskcache.
+# ruff: noqa: S608 -- statements are put together from constants of this package, never from values
+"""The database below the index: opened, used, given up, replaced. The only importer of diskcache.
 
-``Index`` is made of it. The database can be thrown away at any time: what is lost is work, never a picture.
+The tables of the index (``source_rows``, ``variant_rows``, ``counts``, ``completeness``) use it. It can be
+thrown away at any time: what is lost is work, never a picture.
 
 diskcache is opened without its own eviction, statistics and memory map (they write on every read, or kill
 the process when the file is cut short), and with a ``Disk`` that never unpickles (CVE-2025-69872).
@@ -9,6 +11,7 @@ the process when the file is cut short), and with a ``Disk`` that never unpickle
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -18,15 +21,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import diskcache
 
 from ..errors import ConfigError, StorageError
 from .folders import PRIVATE, make_folder
 
-__all__ = ["CorruptError", "Database", "Execute", "Row"]
+__all__ = ["CorruptError", "Database", "Execute", "Row", "seal", "text_of", "unseal"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -48,6 +52,8 @@ _BY_USE = "CREATE INDEX IF NOT EXISTS imagefactory_use ON Cache (access_time, si
 _LOCK_TIMEOUT_S = 1.0
 # After a failure the index is left alone for so long: a broken disk must not cost each visitor a time-out.
 _PAUSE_S = 2.0
+_FEW = 500  # values in one statement
+_written = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one anew each time: 3 us
 _SHORT_READ = 522  # SQLITE_IOERR_SHORT_READ: the file was cut
 # A forked child must not close its parent's connections: they are kept here, and never used.
 _inherited: list[object] = []
@@ -94,17 +100,17 @@ class Database:
 
     Opened at the first use in each process, since a connection does not survive a fork. Every method
     raises StorageError when the database can't be used; after that it is left alone for two seconds. A
-    corrupt database is moved to *grave* (where one of them is kept) and begun anew.
+    corrupt database is moved to the folder *aside* (which keeps one of them) and begun anew.
     """
 
-    def __init__(self, path: Path, lock_path: Path, grave: Path) -> None:
+    def __init__(self, path: Path, lock_path: Path, aside: Path) -> None:
         if os.path.expandvars(path) != str(path):
             raise ConfigError(
                 "paths.cache", f"{str(path)!r} has a $NAME in it, which diskcache would replace"
             )
         self.path = path
         self.lock_path = lock_path
-        self.grave = grave
+        self.aside = aside
         self._lock = threading.RLock()
         self._cache: Any = None
         self._inode = 0
@@ -123,21 +129,21 @@ class Database:
             with cache.transact(retry=False):
                 pass
 
-        self._use("write", begin)
+        self.use("write", begin)
 
     def follow(self) -> None:
         """Use the database that lies in the folder now, if it is another than the one in use."""
         with self._lock:
-            if self._cache is not None and self._inode_on_disk() != self._inode:
+            if self._cache is not None and self.inode_on_disk() != self._inode:
                 self._forget()
 
     def begin_anew(self) -> None:
-        """Move the database to *grave*, whatever it is like; an empty one is begun at the next use. Other
+        """Move the database to *aside*, whatever it is like; an empty one is begun at the next use. Other
         processes see it when they write, or follow. Raises StorageError."""
         with self._lock:
             try:
                 with self._alone():
-                    self._bury()
+                    self._move_aside()
             except OSError as error:
                 raise StorageError("index", f"the index can't be replaced: {error.strerror}") from error
             self._forget()
@@ -145,22 +151,22 @@ class Database:
 
     # --- using it
 
-    def _read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """All rows that a SELECT gives. Text comes as it is in the file: cast it to BLOB and decode it."""
-        return self._use("read", lambda cache: cache._sql(statement, values).fetchall())
+        return self.use("read", lambda cache: cache._sql(statement, values).fetchall())
 
-    def _write(self, work: Callable[[Any, Execute], _T]) -> _T:
+    def write(self, work: Callable[[Any, Execute], _T]) -> _T:
         """What *work* gives for the open cache and a function for SQL, all of it in one transaction."""
 
         def run(cache: Any) -> _T:
             with cache.transact(retry=False):
                 return work(cache, lambda statement, values: cache._sql(statement, values).fetchall())
 
-        if self._inode_on_disk() != self._inode:  # removed or replaced under us: rows would go nowhere
+        if self.inode_on_disk() != self._inode:  # removed or replaced under us: rows would go nowhere
             self.follow()
-        return self._use("write", run)
+        return self.use("write", run)
 
-    def _use(self, way: str, work: Callable[[Any], _T]) -> _T:
+    def use(self, way: str, work: Callable[[Any], _T]) -> _T:
         """What *work* gives for the open cache, with its errors turned into StorageError."""
         if time.monotonic() < self._pause_until[way]:
             raise StorageError("index", "the index failed a moment ago")
@@ -188,7 +194,7 @@ class Database:
                         continue
                     except OSError as reason:
                         error = sqlite3.DatabaseError(f"{error}; can't be replaced: {reason.strerror}")
-                elif not is_last and self._cache is not None and self._inode_on_disk() != self._inode:
+                elif not is_last and self._cache is not None and self.inode_on_disk() != self._inode:
                     self.follow()  # removed or replaced under us: a thread that comes late can't open it
                     continue
                 problem = f"the index can't be used: {error}"
@@ -205,6 +211,72 @@ class Database:
             with suppress(sqlite3.Error):
                 self._cache.close()
         raise StorageError("index", problem)
+
+    # --- is it sound?
+
+    def complaint(self) -> str:
+        """What SQLite finds wrong with the file, or empty. Reads all of it: 0.5 s for 200,000 rows."""
+        ((text, *_), *_) = self.read("PRAGMA integrity_check(1)")
+        return "" if text == "ok" else str(text)
+
+    def total_bytes(self) -> int:
+        """The sizes of all rows together, as kept by the database's own triggers."""
+
+        def read(cache: Any) -> int:
+            try:
+                return int(cache.reset("size", update=False))
+            except (TypeError, ValueError) as error:
+                raise CorruptError(f"its byte count is damaged: {error}") from error
+
+        return self.use("read", read)
+
+    def drift(self) -> int:
+        """By how many bytes ``total_bytes`` is more than the rows together."""
+        ((drift,),) = self.read(
+            "SELECT (SELECT value FROM Settings WHERE key = 'size') - ifnull(sum(size), 0) FROM Cache"
+        )
+        return int(drift or 0)
+
+    def recount(self) -> None:
+        """Make ``total_bytes`` what the rows have together."""
+        self.write(
+            lambda cache, sql: sql(
+                "UPDATE Settings SET value = (SELECT ifnull(sum(size), 0) FROM Cache) WHERE key = 'size'", ()
+            )
+        )
+
+    # --- rows by their keys
+
+    def get(self, key: str) -> Any:
+        """The values of the row of *key*; None where there is none, or one whose checksum is wrong."""
+
+        def read(cache: Any) -> str | None:
+            try:
+                return cast("str | None", cache.get(key, retry=False))
+            except sqlite3.OperationalError as error:
+                if hasattr(error, "sqlite_errorcode"):
+                    raise
+                return None  # Python's own error: this row's text is no UTF-8
+
+        text = self.use("read", read)
+        return unseal(key, text) if text else None
+
+    def put(self, key: str, values: object, tag: str) -> None:
+        """Write the row of *key*, which counts for no bytes."""
+        self.write(lambda cache, sql: cache.set(key, Row(seal(key, values)), tag=tag, retry=False))
+
+    def among(
+        self, column: str, values: Sequence[str], condition: str, value: str = "CAST(value AS BLOB)"
+    ) -> Iterator[tuple[str, str]]:
+        """Keys and values, as text, of the rows whose *column* is one of *values*."""
+        for start in range(0, len(values), _FEW):
+            some = values[start : start + _FEW]
+            marks = ",".join("?" * len(some))
+            for key, found in self.read(
+                f"SELECT CAST(key AS BLOB), {value} FROM Cache WHERE {column} IN ({marks}) AND +{condition}",
+                *some,
+            ):
+                yield text_of(key), text_of(found)
 
     # --- opening, and beginning anew
 
@@ -225,11 +297,11 @@ class Database:
                     if self.path.stat().st_mode & 0o077:
                         self.path.chmod(PRIVATE)
                     if self._is_emptied():
-                        self._bury()
-                    self._inode = self._inode_on_disk()  # which one it is that may prove to be damaged
+                        self._move_aside()
+                    self._inode = self.inode_on_disk()  # which one it is that may prove to be damaged
                     self._check_unlocked()
                     cache = self._open_cache()
-                self._cache, self._inode, self._process = cache, self._inode_on_disk(), os.getpid()
+                self._cache, self._inode, self._process = cache, self.inode_on_disk(), os.getpid()
             self._opening_pause_until = 0.0
             return self._cache
 
@@ -259,16 +331,16 @@ class Database:
         with self._lock, self._alone():
             if cache is not None and cache is not self._cache:
                 return
-            if self._inode_on_disk() == self._inode:
+            if self.inode_on_disk() == self._inode:
                 _log.warning("the index is damaged and begun anew: %s", reason)
-                self._bury()
+                self._move_aside()
             self._forget()
 
-    def _bury(self) -> None:
-        shutil.rmtree(self.grave, ignore_errors=True)
-        make_folder(self.grave.parent, PRIVATE)
+    def _move_aside(self) -> None:
+        shutil.rmtree(self.aside, ignore_errors=True)
+        make_folder(self.aside.parent, PRIVATE)
         if self.path.exists():
-            self.path.rename(self.grave)
+            self.path.rename(self.aside)
         make_folder(self.path, PRIVATE)
 
     def _is_emptied(self) -> bool:
@@ -284,7 +356,8 @@ class Database:
         # Connections of other threads are closed when their last user lets go of them.
         self._cache, self._inode = None, 0
 
-    def _inode_on_disk(self) -> int:
+    def inode_on_disk(self) -> int:
+        """The inode of the file that lies there now, 0 where there is none."""
         try:
             return (self.path / "cache.db").stat().st_ino
         except OSError:
@@ -310,6 +383,30 @@ class Database:
             yield
         finally:
             os.close(number)
+
+
+def seal(key: str, values: object) -> str:
+    """*values* as the text of the row of *key*: JSON, and a checksum over both.
+
+    SQLite does not checksum its pages: a row is believed only when its checksum is right.
+    """
+    text = _written(values)
+    return f"{text} {_checksum(key, text)}"
+
+
+def unseal(key: str, sealed: str) -> Any:
+    """The values of the row of *key*; None where the checksum is wrong."""
+    text, _, checksum = sealed.rpartition(" ")
+    return json.loads(text) if checksum == _checksum(key, text) else None
+
+
+def _checksum(key: str, text: str) -> str:
+    return blake2b(f"{key}\n{text}".encode(), digest_size=8).hexdigest()
+
+
+def text_of(found: object) -> str:
+    """The text of a column that was cast to BLOB; empty for what is none."""
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
 
 
 def _is_of_diskcache(error: Exception) -> bool:

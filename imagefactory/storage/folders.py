@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["OPEN", "PRIVATE", "make_folder"]
+__all__ = ["OPEN", "PRIVATE", "make_folder", "sync_folder"]
 
 # A web server in the owner's group may come as far as the objects, and nobody else anywhere.
 OPEN = 0o750
@@ -22,3 +23,12 @@ def make_folder(path: Path, mode: int) -> None:
     with suppress(FileExistsError):
         path.mkdir()
         path.chmod(mode)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed into *folder* durable. Raises OSError."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

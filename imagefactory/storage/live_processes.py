@@ -1,4 +1,4 @@
-"""Which processes use a cache: each has a file in ``locks``, locked while it lives, with what it tells.
+"""Which processes use a cache: each has a file in ``locks``, locked while it lives, with what it reports.
 
 Used by the store. A file whose lock is free was left by a process that died: it may have been about to write
 the row of an object, so who finds such a file has the objects looked through. And what a process can say of
@@ -17,15 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from .folders import PRIVATE, make_folder
-from .objects import remove_abandoned
+from .temp_files import remove_abandoned
 
-__all__ = ["Sessions"]
+__all__ = ["LiveProcesses"]
 
 _SUFFIX = ".session"
 _MAX_BYTES = 4000  # within one block: neither a reader nor a full disk gets half of it
 
 
-class Sessions:
+class LiveProcesses:
     """The processes that use one cache; *folder* has their files."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,14 +33,14 @@ class Sessions:
         self._number: int | None = None
         self._path = Path()
         self._process = 0
-        self._told = b""
+        self._reported = b""
 
     def begin(self) -> int:
         """Make the file of this process; how many were found that processes left which died.
 
         Raises OSError.
         """
-        count = self.bury()
+        count = self.remove_dead()
         if self._process != os.getpid():  # also after a fork: the parent's file is the parent's
             make_folder(self.folder, PRIVATE)
             path = self.folder / f"{secrets.token_hex(12)}{_SUFFIX}"
@@ -49,7 +49,7 @@ class Sessions:
             number = os.open(nameless, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             nameless.rename(path)
-            self._number, self._path, self._process, self._told = number, path, os.getpid(), b""
+            self._number, self._path, self._process, self._reported = number, path, os.getpid(), b""
             atexit.register(self.end)
         return count
 
@@ -62,20 +62,20 @@ class Sessions:
             self._number, self._process = None, 0
             atexit.unregister(self.end)
 
-    def bury(self) -> int:
+    def remove_dead(self) -> int:
         """Remove the files of processes that died; how many there were."""
         return sum(remove_abandoned(str(path)) for path in self._paths())
 
-    def tell(self, gauges: Mapping[str, float]) -> None:
+    def report(self, gauges: Mapping[str, float]) -> None:
         """Write *gauges* down for others, if they are not there yet. A disk that fails is no error here."""
         text = json.dumps(dict(gauges)).encode().ljust(_MAX_BYTES)
-        if self._number is not None and self._process == os.getpid() and text != self._told:
+        if self._number is not None and self._process == os.getpid() and text != self._reported:
             with suppress(OSError):
                 os.pwrite(self._number, text[:_MAX_BYTES], 0)
-                self._told = text
+                self._reported = text
 
-    def told(self) -> list[Mapping[str, float]]:
-        """What each living process has told last."""
+    def reports(self) -> list[Mapping[str, float]]:
+        """What each living process has reported last."""
         found: list[Mapping[str, float]] = []
         for path in self._paths():
             with suppress(OSError, ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """The object store: one immutable file per rendered body, put in place by rename.
 
-Called by the store. A file's path says source, recipe, encoding and body digest, so a damaged object is
+A file's path says source, recipe, encoding and body digest, so a damaged object is
 found by hashing and a lost index can be made anew by walking:
 
     objects/<aa>/<source digest>/<recipe>.<first 32 hex of the body digest>.<suffix>
@@ -8,13 +8,11 @@ found by hashing and a lost index can be made anew by walking:
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
@@ -23,9 +21,11 @@ from ..errors import StorageError
 from ..model.formats import KNOWN_ENCODINGS
 from ..model.recipe import parse
 from ..model.variant import Key, Variant
-from .folders import OPEN, PRIVATE, make_folder
+from .body import Body
+from .folders import OPEN, make_folder, sync_folder
+from .temp_files import Temp
 
-__all__ = ["Objects", "Temp", "remove_abandoned", "sync_folder"]
+__all__ = ["DiskObjects"]
 
 _FILE_MODE = 0o640  # a web server in the owner's group may read objects (X-Accel-Redirect)
 _MAX_SEEN = 100_000
@@ -39,25 +39,11 @@ _NAME = re.compile(
 _Mark = tuple[int, int, int]
 
 
-class Temp:
-    """A file that is being written, at *path*; locked, so that nobody takes it for left behind."""
-
-    def __init__(self, path: Path, number: int) -> None:
-        self.path = path
-        self.number = number
-
-    def read(self) -> bytes:
-        """All that was written."""
-        size = os.fstat(self.number).st_size
-        return os.pread(self.number, size, 0)
-
-
-class Objects:
-    """The objects below *root*/objects, and *root*/tmp where they are written."""
+class DiskObjects:
+    """The objects below *root*."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root / "objects"
-        self.tmp = root / "tmp"
+        self.root = root
         # Which (inode, size, mtime_ns) of an object this process has hashed, by its name.
         self._seen: dict[str, _Mark] = {}
 
@@ -113,42 +99,19 @@ class Objects:
             self._seen.clear()
         self._seen[name] = mark
 
-    def is_sound(self, variant: Variant) -> bool:
+    def body(self, variant: Variant) -> Body | None:
+        """The bytes of *variant*, as ``open`` gives them."""
+        file = self.open(variant)
+        if file is None:
+            return None
+        return Body(file=file, root=self.root, name=self.name(variant.key, variant.body))
+
+    def has(self, variant: Variant) -> bool:
         """Whether ``open`` would give a file."""
         file = self.open(variant)
         if file is not None:
             file.close()
         return file is not None
-
-    @contextmanager
-    def temp(self) -> Iterator[Temp]:
-        """A new empty file; gone at the end of the block unless it was published. Raises StorageError."""
-        try:
-            temp = self._create()
-        except OSError as error:
-            raise StorageError("objects", f"no file can be written in the cache: {error.strerror}") from error
-        try:
-            yield temp
-        finally:
-            with suppress(OSError):
-                temp.path.unlink()
-            os.close(temp.number)
-
-    def _create(self) -> Temp:
-        make_folder(self.tmp, PRIVATE)
-        while True:
-            path = self.tmp / secrets.token_hex(12)
-            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(number).st_nlink:
-                    return Temp(path, number)
-            except BlockingIOError:
-                pass  # somebody sweeps at this moment, and was quicker
-            except BaseException:
-                os.close(number)
-                raise
-            os.close(number)
 
     def publish(self, temp: Temp, key: Key, width: int, height: int) -> Variant:
         """Make *temp* the object of *key*, durably: fsync, rename, fsync of the folder.
@@ -233,18 +196,6 @@ class Objects:
         self._see(name, _mark(status))
         return digest, status.st_size
 
-    def sweep(self) -> int:
-        """Remove files that a dead process left in ``tmp``; how many there were.
-
-        Not those with a suffix, which mean more than a render that was not finished.
-        """
-        count = 0
-        with suppress(OSError), os.scandir(self.tmp) as entries:
-            for entry in entries:
-                if "." not in entry.name and entry.is_file(follow_symlinks=False):
-                    count += remove_abandoned(entry.path)
-        return count
-
     def by_folder(self) -> Iterator[list[str]]:
         """The paths below ``root`` of all that lies there, a list for each source, in order.
 
@@ -266,22 +217,6 @@ def _mark(status: os.stat_result) -> _Mark:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def remove_abandoned(path: str) -> bool:
-    """Remove the file at *path* if nobody has its lock; whether that was so."""
-    try:
-        number = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Path(path).unlink()  # with the lock: its writer, if it comes now, sees that the file has no name
-    except OSError:
-        return False
-    finally:
-        os.close(number)
-    return True
-
-
 @lru_cache(10_000)
 def _is_recipe(text: str) -> bool:
     try:
@@ -301,12 +236,3 @@ def _names(folder: Path, otherwise: list[str] | None = None) -> list[str]:
         return otherwise or []
     except OSError as error:
         raise StorageError("objects", f"a folder of objects can't be read: {error.strerror}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed into *folder* durable. Raises OSError."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -12,31 +12,34 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
 from ..errors import NotFound, SourceChanged, TooLarge, Unavailable
-from ..model.job import Stamp
+from ..model.source import Stamp
+from .protocols import LocalFile
 
-__all__ = ["Sources"]
+__all__ = ["Originals", "check_path"]
 
 # Not empty, not hidden, no control characters, no backslash (a separator elsewhere), no bytes that are no
 # UTF-8, and not U+FFFD, which Werkzeug makes of them.
 _PART = r"(?!\.)[^/\\\x00-\x1f\x7f\ufffd\ud800-\udfff]+"
 _NAME = re.compile(_PART)
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
+_RACY_NS = 2_000_000_000
 _ABSENT = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
     | {errno.EINVAL, errno.EILSEQ, errno.ENXIO}
 )
 
 
-class Sources:
+class Originals:
     """The regular files below *root*. *max_bytes* is the greatest size of a source."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
         self.root = root
+        self._root = str(root)
         self.max_bytes = max_bytes
 
     def stamp(self, path: str) -> Stamp:
@@ -45,20 +48,37 @@ class Sources:
         A stamp that is equal to that of a file which passed ``open`` proves that it is the same file; so a
         hit needs no look at the links on the way. Raises NotFound, or Unavailable when the disk fails.
         """
-        full = self.locate(path)
+        check_path(path)
         try:
-            status = full.stat()
+            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116  # a Path costs as much as the stat itself
         except (OSError, ValueError) as error:
             raise _refusal(error) from error
         if not stat.S_ISREG(status.st_mode):
             raise NotFound
         return Stamp.of(status)
 
+    def is_current(self, path: str, stamp: Stamp) -> bool:
+        """Whether the file at *path*, which passed ``open``, still has *stamp*: one stat."""
+        try:
+            status = os.stat(f"{self._root}/{path}")  # noqa: PTH116
+        except (OSError, ValueError):
+            return False
+        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stamp
+
+    def is_settled(self, stamp: Stamp, now_s: float) -> bool:
+        """Whether *stamp* was two seconds old when the bytes were read: a second write within a tick of the
+        clock could share a younger one."""
+        return now_s * 1e9 - int(stamp.version) >= _RACY_NS
+
     def locate(self, path: str) -> Path:
         """The full path for a canonical *path*; nothing on disk is looked at. Raises NotFound."""
-        if _PATH.fullmatch(path) is None:
-            raise NotFound
+        check_path(path)
         return self.root / path
+
+    @contextmanager
+    def fetch(self, path: str, stamp: Stamp) -> Iterator[LocalFile]:
+        """The file at *path* itself."""
+        yield LocalFile(self.locate(path), stamp)
 
     def open(self, path: str) -> tuple[BufferedReader, Stamp]:
         """The file at *path*, open for reading, and its stamp; no link has led out of the folder.
@@ -127,6 +147,12 @@ class Sources:
         except OSError:
             return False
         return True
+
+
+def check_path(path: str) -> None:
+    """Raise NotFound for what is no canonical path of a picture."""
+    if _PATH.fullmatch(path) is None:
+        raise NotFound
 
 
 def _refusal(error: Exception) -> NotFound | Unavailable:

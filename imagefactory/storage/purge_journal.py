@@ -1,7 +1,7 @@
 """Variants are removed so that a process killed in between leaves nothing for ever: what shall go is written
 down first, and whoever finds such a list without its writer finishes it.
 
-Called by the store and by a purge. An object whose row went, but which stayed itself, would be found by a
+An object whose row went, but which stayed itself, would be found by a
 rebuild and come back. A list is a file ``tmp/<token>.doomed``, locked by its writer, with the inode and the
 name of an object on each line: an object that has the name but another inode was rendered after the list
 was written, and stays.
@@ -13,18 +13,22 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 
 from ..errors import StorageError, TimedOut
 from ..model.variant import Key
-from .claims import Claims
-from .index import Index, VariantRow
-from .objects import Objects, Temp, sync_folder
+from .claims import FileClaims
+from .folders import sync_folder
+from .index import DiskIndex
+from .notices import EpochFile
+from .objects import DiskObjects
+from .temp_files import Temp, TempFiles
+from .variant_rows import VariantRow
 
-__all__ = ["Removals"]
+__all__ = ["PurgeJournal"]
 
 _SUFFIX = ".doomed"
 _LINE = re.compile(r"([0-9]+) ((?!/)[^\x00\n]+)\n")
@@ -33,16 +37,18 @@ _CLAIMS_AT_ONCE = 200
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Removals:
-    """Removals from the cache of *index*, *objects* and *claims*; *renew_epoch* tells all processes."""
+class PurgeJournal:
+    """Removals from the cache of *index*, *objects* and *claims*, written down in *temps*; all processes hear
+    of them by *notices*."""
 
     def __init__(
-        self, index: Index, objects: Objects, claims: Claims, renew_epoch: Callable[[], None]
+        self, index: DiskIndex, objects: DiskObjects, temps: TempFiles, claims: FileClaims, notices: EpochFile
     ) -> None:
-        self._index = index
+        self._variants = index.variants
         self._objects = objects
+        self._temps = temps
         self._claims = claims
-        self._renew_epoch = renew_epoch
+        self._notices = notices
 
     def remove(
         self, rows: Sequence[VariantRow], names: Mapping[str, int], timeout_s: float
@@ -54,7 +60,7 @@ class Removals:
         made. Raises StorageError, and TimedOut when an object is being rendered for longer than *timeout_s*:
         then the rest is done by whoever uses the cache next.
         """
-        with self._objects.temp() as temp:
+        with self._temps.create() as temp:
             path = self._note(temp, names)
             if path is None:
                 # The disk is full, and rows can't be deleted then either. Killed here, rows stay without
@@ -62,9 +68,9 @@ class Removals:
                 self._unlink(name for name, inode in names.items() if self._objects.inode(name) == inode)
             gone = []
             for start in range(0, len(rows), _ROWS_AT_ONCE):
-                gone += self._index.remove_rows(rows[start : start + _ROWS_AT_ONCE], but_remade=True)
+                gone += self._variants.remove_rows(rows[start : start + _ROWS_AT_ONCE], but_remade=True)
             # A process may have found a row before it went, and remembered it with the epoch of then.
-            self._renew_epoch()
+            self._notices.renew()
             self._finish(names, timeout_s)
             if path is not None:
                 with suppress(OSError):
@@ -108,7 +114,7 @@ class Removals:
 
     def _paths(self) -> list[Path]:
         try:
-            return list(self._objects.tmp.glob(f"*{_SUFFIX}"))
+            return list(self._temps.folder.glob(f"*{_SUFFIX}"))
         except OSError:
             return []
 
@@ -161,16 +167,16 @@ class Removals:
         """Remove these objects, whose claims are held, and their rows."""
         has_rows = False
         some = [entry for entry in some if self._objects.inode(entry[0]) in (0, entry[1])]
-        known = self._index.keys_of(list({named[0].digest for _, _, named in some if named}))
+        known = self._variants.keys_of(list({named[0].digest for _, _, named in some if named}))
         for _, _, named in some:
             if named is not None and named[0].text() in known[named[0].digest]:
                 key, body = named
-                variant = self._index.variant(key)
+                variant = self._variants.get(key)
                 if variant is None or variant.body.startswith(body):
-                    self._index.remove_variant(key)
+                    self._variants.remove(key)
                     has_rows = True
         if has_rows:
-            self._renew_epoch()
+            self._notices.renew()
         self._unlink(name for name, _, _ in some)
 
     def _unlink(self, names: Iterable[str]) -> None:

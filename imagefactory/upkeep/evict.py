@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..storage.disk import DiskStore
-from ..storage.index import VariantRow
+from ..storage.variant_rows import VariantRow
 
 __all__ = ["Evicted", "evict"]
 
@@ -43,12 +43,12 @@ def evict(
         total, capacity, _ = store.room()
         surplus = total - (capacity if goal is None else goal)
         while bytes_ < surplus:
-            rows = _enough(store.index.oldest(_AT_ONCE), surplus - bytes_, unused_since_s)
+            rows = _enough(store.index.variants.oldest(_AT_ONCE), surplus - bytes_, unused_since_s)
             if not rows:
                 break
             for row in rows:
                 store.remove_object(row)
-            gone = store.index.remove_rows(rows, but_remade=True)
+            gone = store.index.variants.remove_rows(rows, but_remade=True)
             variants += len(gone)
             bytes_ += sum(row.bytes for row in gone)
     return Evicted(variants, bytes_)

@@ -13,13 +13,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 
-from ..engine.counters import Tally
-from ..engine.health import Troubles
+from ..engine.counters import Counters
+from ..engine.health import Health
 from ..errors import Full, StorageError, TimedOut
-from ..storage.disk import DiskStore, Store
+from ..storage.disk import DiskStore
+from ..storage.protocols import Store
 from .evict import evict
 from .rebuild import fill
 
@@ -36,24 +37,25 @@ _REST = 2  # looking through the objects takes a third of a core
 
 
 class Keeper:
-    """Keeps *store*, and writes down what *tally* has noted.
+    """Writes down in *store* what *counters* have noted, and keeps *disk*, which is the store where that lies
+    on the disk, within its budget.
 
-    *gauges* gives what the process does at the moment, *clock* unix seconds. Nothing happens by itself
-    before ``start``; without it ``make_room`` is told as a trouble.
+    *clock* gives unix seconds. Nothing happens by itself before ``start``; without it ``make_room`` is noted
+    in *health*.
     """
 
     def __init__(
         self,
         store: Store,
-        tally: Tally,
-        troubles: Troubles,
-        gauges: Callable[[], Mapping[str, float]],
+        disk: DiskStore | None,
+        counters: Counters,
+        health: Health,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
-        self._tally = tally
-        self._troubles = troubles
-        self._gauges = gauges
+        self._disk = disk
+        self._counters = counters
+        self._health = health
         self.watchers: list[Callable[[], None]] = []  # called at each look
         self._clock = clock
         self._uses: dict[str, int] = {}
@@ -92,9 +94,9 @@ class Keeper:
 
     def make_room(self, error: Full) -> None:
         """Something was too large to be stored: make room for the next one like it."""
-        self._tally.add("bypasses budget")
+        self._counters.add("bypasses budget")
         if not self.is_running:
-            self._troubles.note(error)
+            self._health.note(error)
             return
         self._wanted = max(self._wanted, error.wanted)
         self._wake.set()
@@ -102,13 +104,13 @@ class Keeper:
     def look(self) -> None:
         """Do now what is to be done: write down, evict."""
         self.flush()
-        if isinstance(self._store, DiskStore):
+        if self._disk is not None:
             try:
-                self._keep_whole(self._store)
+                self._keep_whole(self._disk)
                 with self._evicting:
-                    self._keep_within_budget(self._store)
+                    self._keep_within_budget(self._disk)
             except StorageError as error:
-                self._troubles.note(error)
+                self._health.note(error)
             except TimedOut:
                 pass  # somebody else evicts
         for watch in self.watchers:
@@ -116,7 +118,7 @@ class Keeper:
 
     def _keep_whole(self, store: DiskStore) -> None:
         is_at_it = self._filler is not None and self._filler.is_alive()
-        if self.is_running and not is_at_it and not store.index.is_whole():
+        if self.is_running and not is_at_it and not store.index.completeness.is_whole():
             self._filler = threading.Thread(
                 target=_fill, args=(weakref.ref(self), store), name="imagefactory-filler", daemon=True
             )
@@ -128,15 +130,15 @@ class Keeper:
         total, capacity, goal = store.room()
         if wanted > capacity:
             if capacity < store.max_bytes:  # evicting all would not help: others have filled the disk
-                self._troubles.note(Full(wanted, "the disk has no room for the cache beside its min_free"))
+                self._health.note(Full(wanted, "the disk has no room for the cache beside its min_free"))
             wanted = 0
         if not wanted and not is_tight and total <= capacity:
             return
         goal = max(0, min(goal, capacity - wanted))
         if total > goal:
             evicted = evict(store, goal, timeout_s=_EVICT_S)
-            self._tally.add("evicted variants", evicted.variants)
-            self._tally.add("evicted bytes", evicted.bytes)
+            self._counters.add("evicted variants", evicted.variants)
+            self._counters.add("evicted bytes", evicted.bytes)
             _log.debug("evicted %d variants of %d bytes", evicted.variants, evicted.bytes)
 
     def flush(self) -> bool:
@@ -145,8 +147,8 @@ class Keeper:
         What can't be written now is kept for the next time.
         """
         with self._flushing:
-            uses, counts = self._tally.take()
-            self._store.tell(self._gauges())
+            uses, counts = self._counters.take()
+            self._store.processes.report(self._counters.gauges())
             for name, amount in counts.items():
                 self._counts[name] = self._counts.get(name, 0) + amount
             for key, times in uses.items():
@@ -160,14 +162,16 @@ class Keeper:
                     some = list(islice(self._uses, _AT_ONCE))
                     counts, self._counts = self._counts, {}
                     try:
-                        self._store.add_up({key: self._uses[key] for key in some}, counts, self._clock())
+                        self._store.index.counts.add(
+                            {key: self._uses[key] for key in some}, counts, self._clock()
+                        )
                     except BaseException:
                         self._counts = counts
                         raise
                     for key in some:
                         del self._uses[key]
             except StorageError as error:
-                self._troubles.note(error)
+                self._health.note(error)
             return True
 
 
@@ -219,6 +223,6 @@ def _fill(reference: weakref.ref[Keeper], store: DiskStore) -> None:
     except StorageError as error:
         keeper = reference()
         if keeper is not None:
-            keeper._troubles.note(error)
+            keeper._health.note(error)
     except Exception:  # the server must live on, and the next look tries again
         _log.exception("the keeper made a mistake")

@@ -20,7 +20,7 @@ from typing import TypeVar
 from ..model.recipe import parse
 from ..model.variant import Key, Variant
 from ..storage.disk import DiskStore
-from ..storage.objects import Objects
+from ..storage.objects import DiskObjects
 from .hashing import Look, ahead, look
 
 __all__ = ["Filled", "Settled", "fill", "in_groups", "rebuild", "settle", "variant_of"]
@@ -64,8 +64,8 @@ def rebuild(store: DiskStore, threads: int, on_progress: Callable[[int], object]
     The old one, whatever it was like, is kept as ``tmp/damaged-index`` until the next one. Raises
     StorageError, and TimedOut when another process keeps filling for ten minutes.
     """
-    store.index.begin_anew()
-    store.renew_epoch()
+    store.index.database.begin_anew()
+    store.notices.renew()
     with store.claims.take("rebuild", _TIMEOUT_S):
         return fill(store, threads, on_progress)
 
@@ -84,8 +84,8 @@ def fill(
     at, *may_go_on* is asked again and again. The caller has the claim "rebuild". Raises StorageError and
     TimedOut.
     """
-    store.removals.finish(_TIMEOUT_S)
-    token = store.index.begin_filling()
+    store.journal.finish(_TIMEOUT_S)
+    token = store.index.completeness.begin_filling()
     added = removed = 0
     is_whole = False
     batch: list[tuple[Variant, float]] = []
@@ -96,7 +96,7 @@ def fill(
         nonlocal added, removed
         epoch = epochs.popleft()
         if batch:
-            added += store.index.put_variants(batch)
+            added += store.index.variants.put_many(batch)
             added -= _withdraw(store, [variant for variant, _ in batch], epoch)
             batch.clear()
         for key in doubtful:
@@ -116,13 +116,13 @@ def fill(
         on_progress(len(looks))
         if not looks:
             write()
-            if not store.index.is_filling(token):  # somebody began it anew
+            if not store.index.completeness.is_filling(token):  # somebody began it anew
                 break
         if not may_go_on():
             break
     else:
-        is_whole = store.index.end_filling(token)
-    return Filled(store.index.count(), store.index.total_bytes(), added, removed, is_whole)
+        is_whole = store.index.completeness.end_filling(token)
+    return Filled(store.index.variants.count(), store.index.variants.total_bytes(), added, removed, is_whole)
 
 
 def settle(store: DiskStore, key: Key) -> Settled:
@@ -132,7 +132,7 @@ def settle(store: DiskStore, key: Key) -> Settled:
     object is removed, and removed before its object is. Raises StorageError, TimedOut.
     """
     with store.claims.take(key.text(), _TIMEOUT_S):
-        row = store.index.variant(key)
+        row = store.index.variants.get(key)
         names = {body: store.objects.name(key, body) for body in store.objects.bodies(key)}
         looks = {body: look(f"{store.objects.root}/{name}") for body, name in names.items()}
         sound: dict[str, tuple[Variant, float]] = {}
@@ -145,12 +145,12 @@ def settle(store: DiskStore, key: Key) -> Settled:
             was_right = True
         else:
             # Removed also where there is no good row: it may have a damaged one.
-            store.index.remove_variant(key)
+            store.index.variants.remove(key)
             newest = max(sound.values(), key=lambda pair: pair[1], default=None)
             kept = newest and newest[0]
             was_right = False
             if newest:
-                store.index.put_variants([newest])
+                store.index.variants.put_many([newest])
         others = [body for body in names if kept is None or not kept.body.startswith(body)]
         for body in others:
             store.objects.remove(key, body)
@@ -177,7 +177,7 @@ def in_groups(folders: Iterable[list[_T]], size: int) -> Iterator[list[_T]]:
         yield group
 
 
-def _hash(objects: Objects, some: list[tuple[Key, str]]) -> list[tuple[Key, str, Look | None]]:
+def _hash(objects: DiskObjects, some: list[tuple[Key, str]]) -> list[tuple[Key, str, Look | None]]:
     """What lies there for each (key, body). In a thread."""
     return [(key, body, look(f"{objects.root}/{objects.name(key, body)}")) for key, body in some]
 
@@ -190,11 +190,11 @@ def _without_row(
     Keys that have several objects, or one beside the row of another, go to *doubtful*; *epochs* gets the
     epoch from before each group was looked for.
     """
-    epochs.append(store.epoch())
+    epochs.append(store.notices.epoch())
     for names in in_groups(store.objects.by_folder(), _AT_ONCE):
         objects = [found for found in map(store.objects.named, names) if found]
         rows = {}
-        for row in store.index.of_all(sorted({key.digest for key, _ in objects})):
+        for row in store.index.variants.of_all(sorted({key.digest for key, _ in objects})):
             if row.variant is not None:
                 rows[row.variant.key] = row.variant.body[:32]
         fresh: dict[Key, str] = {}
@@ -211,15 +211,15 @@ def _without_row(
         rest = iter(fresh.items())
         while some := list(islice(rest, _TASK)):
             yield some
-        epochs.append(store.epoch())
+        epochs.append(store.notices.epoch())
         yield []  # all may have their rows, and yet somebody may want to stop
 
 
 def _withdraw(store: DiskStore, variants: list[Variant], epoch: int) -> int:
     """Remove the rows again of those *variants* whose object was purged since *epoch*, or is about to be; how
     many. A purge that begins only now finds the rows."""
-    doomed = store.removals.announced()  # before the look at the object: the list goes after it
-    if not doomed and store.epoch() == epoch:
+    doomed = store.journal.announced()  # before the look at the object: the list goes after it
+    if not doomed and store.notices.epoch() == epoch:
         return 0
     count = 0
     for variant in variants:
@@ -227,9 +227,9 @@ def _withdraw(store: DiskStore, variants: list[Variant], epoch: int) -> int:
         inode = store.objects.inode(name)
         if not inode or doomed.get(name) == inode:
             with store.claims.take(variant.key.text(), _TIMEOUT_S):
-                row = store.index.variant(variant.key)
+                row = store.index.variants.get(variant.key)
                 if row is not None and _is_same(row, variant):
-                    store.index.remove_variant(variant.key)
+                    store.index.variants.remove(variant.key)
                     count += 1
     return count
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 
 from ..storage.disk import DiskStore
-from ..storage.index import VariantRow
+from ..storage.variant_rows import VariantRow
 
 __all__ = ["SIZES", "Answered", "Notable", "Stats", "Sum", "answered", "saved", "take_stats"]
 
@@ -127,7 +127,7 @@ def take_stats(store: DiskStore) -> Stats:
     if not store.root.is_dir():
         return Stats(max_bytes=store.max_bytes)
     objects = sum(1 for _ in store.objects.walk())
-    if not (store.index.path / "cache.db").exists():
+    if not (store.index.database.path / "cache.db").exists():
         return Stats(max_bytes=store.max_bytes, objects=objects, free=store.free_bytes())
     digests: set[int] = set()
     by_encoding: dict[str, Sum] = {}
@@ -135,7 +135,7 @@ def take_stats(store: DiskStore) -> Stats:
     largest: list[VariantRow] = []
     used: list[VariantRow] = []
     some: list[VariantRow] = []
-    for row in store.index.scan():
+    for row in store.index.variants.scan():
         if row.key is None or row.variant is None:
             continue  # damaged: a miss for whoever asks, so not there
         digests.add(_short(row.key.digest))
@@ -150,12 +150,12 @@ def take_stats(store: DiskStore) -> Stats:
     largest, used = _largest(largest + some), _most_used(used + some)
     paths = {row.key.digest: "" for row in largest + used if row.key}
     source_bytes = 0
-    for source in store.index.sources():
+    for source in store.index.sources.walk():
         if _short(source.digest) in digests:
             source_bytes += source.stamp.size
             if paths.get(source.digest) == "":
                 paths[source.digest] = source.path
-    counters = store.index.counters()
+    counters = store.index.counts.all()
     requests = answered(counters)
     return Stats(
         pictures=len(digests),

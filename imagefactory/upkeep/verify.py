@@ -19,7 +19,7 @@ from pathlib import Path
 from ..errors import StorageError
 from ..model.variant import Key, Variant
 from ..storage.disk import DiskStore
-from ..storage.index import VariantRow
+from ..storage.variant_rows import VariantRow
 from .hashing import Look, ahead, look
 from .rebuild import fill, in_groups, settle, variant_of
 
@@ -97,9 +97,9 @@ def verify(
         return verification.run()
     with store.claims.take("rebuild", _TIMEOUT_S):
         verification.look_at_index()
-        token = store.index.begin_filling()  # all that is there will have its row
+        token = store.index.completeness.begin_filling()  # all that is there will have its row
         verified = verification.run()
-        store.index.end_filling(token)
+        store.index.completeness.end_filling(token)
         return verified
 
 
@@ -157,22 +157,22 @@ class _Verification:
     def look_at_index(self) -> None:
         """Whether there is one, and SQLite finds it in order."""
         index = self._store.index
-        if not self._may_repair and not _has_bytes(index.path / "cache.db"):
+        if not self._may_repair and not _has_bytes(index.database.path / "cache.db"):
             return  # never begun, or lost: a server makes it anew, and till then all are orphans
-        index.may_replace, complaint = False, ""
+        index.database.may_replace, complaint = False, ""
         try:
-            complaint = index.complaint()
+            complaint = index.database.complaint()
         except StorageError as error:
-            if not index.is_corrupt:
+            if not index.database.is_corrupt:
                 raise
             complaint = str(error)
         finally:
-            index.may_replace = self._may_repair
+            index.database.may_replace = self._may_repair
         self._has_index = not complaint or self._may_repair
         if complaint:
             if self._may_repair:
-                index.begin_anew()
-                self._store.renew_epoch()
+                index.database.begin_anew()
+                self._store.notices.renew()
                 filled = fill(self._store, self._threads)
                 self._counts["orphan"] += filled.added + filled.removed
                 self._counts["adopted"] += filled.added
@@ -181,10 +181,10 @@ class _Verification:
 
     def count_bytes(self) -> None:
         """Whether the sum of the bytes is right."""
-        drift = self._store.index.drift() if self._has_index else 0
+        drift = self._store.index.database.drift() if self._has_index else 0
         if drift:
             if self._may_repair:
-                self._store.index.recount()
+                self._store.index.database.recount()
             self._note("count", f"the index counts {abs(drift)} bytes too {'many' if drift > 0 else 'few'}")
 
     # --- objects
@@ -250,7 +250,7 @@ class _Verification:
         """The good rows of some sources, by the names of their objects; the others are problems."""
         good = {}
         if self._has_index:
-            for row in self._store.index.of_all(digests):
+            for row in self._store.index.variants.of_all(digests):
                 if row.variant is not None and _is_good(row):
                     good[self._store.objects.name(row.variant.key, row.variant.body)] = row.variant
                 else:
@@ -262,11 +262,11 @@ class _Verification:
             name = f"row {row.number}, its key is damaged"
         else:
             name = row.key.text()
-            again = [new for new in self._store.index.of(row.key.digest) if new.number == row.number]
+            again = [new for new in self._store.index.variants.of(row.key.digest) if new.number == row.number]
             if all(_is_good(new) for new in again):
                 return  # written anew, or removed, at this moment
         if self._may_repair:
-            self._store.index.remove_rows([row])
+            self._store.index.variants.remove_rows([row])
             if row.key is not None:
                 settle(self._store, row.key)
         self._note("row", name)
@@ -279,7 +279,7 @@ class _Verification:
         all are looked at again, while nobody evicts."""
         if not self._has_index:
             return
-        rest = (digest for digest in self._store.index.digests() if digest not in self._seen)
+        rest = (digest for digest in self._store.index.variants.digests() if digest not in self._seen)
         while some := list(islice(rest, _GROUP)):
             self._suspect(self._rows(some), set())
         if not self._missing:
@@ -308,7 +308,7 @@ class _Verification:
             return stack.pop_all()
 
     def _row(self, key: Key) -> Variant | None:
-        return self._store.index.variant(key) if self._has_index else None
+        return self._store.index.variants.get(key) if self._has_index else None
 
     def _path(self, variant: Variant) -> str:
         return f"{self._store.objects.root}/{self._store.objects.name(variant.key, variant.body)}"

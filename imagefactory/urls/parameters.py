@@ -8,11 +8,10 @@ right. ``request`` puts the values of one query together.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 from ..errors import BadParameter, nearest
 from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, USUAL
@@ -27,10 +26,6 @@ __all__ = [
     "OURS",
     "PARAMETERS",
     "PIXELS",
-    "address",
-    "by_canonical_name",
-    "in_order",
-    "query_text",
     "show",
 ]
 
@@ -297,39 +292,7 @@ NAMES: Mapping[str, str] = MappingProxyType(
     {name: name for name in PARAMETERS}
     | {alias: name for name, parameter in PARAMETERS.items() for alias in parameter.aliases}
 )
-_ORDER = {name: number for number, name in enumerate(PARAMETERS)}
 OURS = frozenset({"v", "s", "e", "k"})  # written by who makes the URL, and not asked of it
 # A name that says nothing about which picture to make: allowed with every [limits] sizes.
 FREE = frozenset(name for name, row in PARAMETERS.items() if not row.changes_pixels) | {"preset"}
 PIXELS = frozenset(name for name, row in PARAMETERS.items() if row.changes_pixels)
-
-
-# --- canonical URLs -------------------------------------------------------------------------------------
-
-
-def in_order(query: Mapping[str, str]) -> dict[str, str]:
-    """*query*, which has canonical names, in the order of the table."""
-    return dict(sorted(query.items(), key=lambda item: _ORDER[item[0]]))
-
-
-def by_canonical_name(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The values of *pairs* that mean something here. Where two names say one thing it is the one that does:
-    a side of 0, or of nothing, follows from the others."""
-    found: dict[str, str] = {}
-    for name, text in pairs:
-        canonical = NAMES.get(name, "")
-        if canonical and (text.strip("0.") or canonical not in found):
-            found[canonical] = text
-    return found
-
-
-def query_text(pairs: Iterable[tuple[str, str]]) -> str:
-    """*pairs* with canonical names as they stand in a URL. Halves of characters, as names of files have them,
-    become question marks."""
-    return "&".join(f"{name}={quote(value, safe='', errors='replace')}" for name, value in pairs)
-
-
-def address(prefix: str, path: str, pairs: Iterable[tuple[str, str]] = ()) -> str:
-    """The URL of the picture at *path* below *prefix*, with *pairs* as its query."""
-    query = query_text(pairs)
-    return f"{prefix}/{quote(path, safe='/', errors='replace')}{'?' if query else ''}{query}"

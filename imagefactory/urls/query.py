@@ -16,7 +16,8 @@ from ..errors import BadParameter, ConfigError, nearest
 from ..model.formats import ENCODINGS
 from ..model.recipe import Recipe
 from .client_hints import NO_HINTS, NOTHING_NEGOTIATED, Hints, Negotiated
-from .parameters import AUTO, FREE, MICRO, NAMES, PARAMETERS, PIXELS, by_canonical_name, show
+from .parameters import AUTO, FREE, MICRO, NAMES, PARAMETERS, PIXELS, show
+from .writing import by_canonical_name
 
 __all__ = ["PUBLIC", "Grant", "Preset", "Request", "compile_presets", "negotiated_in", "parse_request"]
 

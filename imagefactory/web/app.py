@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -18,12 +19,12 @@ from ..errors import RequestError, Unauthorized
 from ..model.job import Renderer
 from ..monitoring.numbers import Reader
 from ..monitoring.prometheus import CONTENT_TYPE, exposition
-from .auth import is_authorized
-from .clients import is_local
 from .extension import ImageFactory
-from .flask_response import to_flask
+from .http.auth import is_authorized
+from .http.clients import is_local
+from .http.flask_response import to_flask
+from .http.responses import error_reply
 from .pages.playground import playground
-from .responses import error_reply
 
 __all__ = ["create_app"]
 
@@ -33,11 +34,13 @@ _log = logging.getLogger(__name__)
 def create_app(
     config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
     renderer: Renderer | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Flask:
     """The app that serves pictures on its own, with a playground at ``/``, ``/healthz`` and ``/metrics``.
 
     *config* is a ``Config``, a mapping, or the path of a config.toml; by default the file that
-    IMAGEFACTORY_CONFIG names, else config.toml in the current folder. Raises ConfigError.
+    IMAGEFACTORY_CONFIG names, else config.toml in the current folder. *renderer* and *clock* (unix
+    seconds) are for tests. Raises ConfigError.
     """
     if config is None:
         config = configs.load(None, os.environ)
@@ -46,11 +49,11 @@ def create_app(
     elif not isinstance(config, Config):
         config = configs.from_mapping(config, Path.cwd(), os.environ)
     app = Flask(__name__, static_folder=None)
-    factory = ImageFactory(app, config, renderer=renderer)
+    factory = ImageFactory(app, config, renderer=renderer, clock=clock)
     if factory.config.server.playground:
-        app.add_url_rule("/", "playground", playground(factory.generator))
+        app.add_url_rule("/", "playground", playground(factory.parts))
     app.add_url_rule("/healthz", "healthz", lambda: _health(factory))
-    reader = Reader(factory.generator)
+    reader = Reader(factory.parts)
     app.add_url_rule("/metrics", "metrics", lambda: _metrics(factory, reader))
     app.register_error_handler(Exception, _show_error)
     return app
@@ -58,10 +61,12 @@ def create_app(
 
 def _health(factory: ImageFactory) -> Response:
     """200 while pictures can be shown, ``degraded`` when the cache is in trouble; else 503."""
-    health = factory.generator.health()
-    is_up = health["pictures"] and health["render"]
-    status = "down" if not is_up else "degraded" if health["cache"] else "ok"
-    body = json.dumps({"status": status, **health}) + "\n"
+    parts = factory.parts
+    pictures, render = parts.sources.is_readable(), parts.renderer.is_working()
+    troubles, is_up = parts.health.check(), pictures and render
+    status = "down" if not is_up else "degraded" if troubles else "ok"
+    values = {"status": status, "pictures": pictures, "render": render, "cache": troubles}
+    body = json.dumps(values) + "\n"
     response = Response(body, 200 if is_up else 503, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"
     if not is_up:

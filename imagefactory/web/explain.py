@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from urllib.parse import quote
 
-from ..engine.generator import Generator
 from ..errors import RequestError, TooLarge
+from ..factory import Parts
 from ..urls.client_hints import NOTHING_NEGOTIATED, read_hints
-from ..urls.parameters import NAMES, OURS, address, by_canonical_name, in_order
+from ..urls.parameters import NAMES, OURS
+from ..urls.writing import by_canonical_name, in_order, picture_url
 
 __all__ = ["NAME", "explain"]
 
@@ -20,7 +21,7 @@ NAME = "explain"
 
 
 def explain(
-    generator: Generator, path: str, pairs: Sequence[tuple[str, str]], environ: Mapping[str, object]
+    parts: Parts, path: str, pairs: Sequence[tuple[str, str]], environ: Mapping[str, object]
 ) -> dict[str, object]:
     """What the picture at *path* with *pairs* would be for a browser that sends the headers in *environ*.
 
@@ -36,32 +37,32 @@ def explain(
         "ignored": sorted(name for name, _ in pairs if name not in NAMES),
     }
     try:
-        _explain(generator, path, pairs, environ, found)
+        _explain(parts, path, pairs, environ, found)
         return {"status": 200, **found}
     except RequestError as error:
         return {"status": error.status, "error": error.code, "detail": str(error), **found}
 
 
 def _explain(
-    generator: Generator,
+    parts: Parts,
     path: str,
     pairs: Sequence[tuple[str, str]],
     environ: Mapping[str, object],
     found: dict[str, object],
 ) -> None:
     """Put what is found out into *found*. Raises what ends the way to a picture."""
-    now_s = generator.now_s()
-    grant = generator.access.check(path, pairs, now_s)
+    now_s = parts.clock()
+    grant = parts.access.check(path, pairs, now_s)
     found["expires"], found["private"] = grant.expires_s, grant.is_private
-    http, ladder = generator.config.http, generator.config.limits.ladder
-    request = generator.rules.request(pairs, read_hints(environ, http, ladder))
+    http, ladder = parts.config.http, parts.config.limits.ladder
+    request = parts.resolver.request(pairs, read_hints(environ, http, ladder))
     negotiated = replace(request.negotiated.heeded(http), encoding=False)
     if negotiated != NOTHING_NEGOTIATED:
         found["hints"] = {
             "headers": negotiated.said(environ),
             **asdict(read_hints(environ, http, ladder, negotiated)),
         }
-    source = generator.source(path)
+    source = parts.identifier.source(path)
     if source.header is not None:
         header = source.header
         found["source"] = {
@@ -73,10 +74,10 @@ def _explain(
             "sha256": source.digest,
         }
     if request.is_plain:
-        answer = generator.answer(path, request)
+        answer = parts.generator.answer(path, request)
         found |= {"cache": "original", "type": answer.media_type, "bytes": answer.bytes}
         return
-    wanted = generator.rules.wanted(
+    wanted = parts.resolver.wanted(
         source, replace(request, version=request.version or "?"), str(environ.get("HTTP_ACCEPT", ""))
     )
     width, height = wanted.recipe.size()
@@ -90,10 +91,10 @@ def _explain(
     }
     query = in_order({name: text for name, text in by_canonical_name(pairs).items() if name not in OURS})
     start = quote(str(environ.get("SCRIPT_NAME", "")), encoding="latin-1") + http.prefixes[0]
-    found["url"] = address(start, path, [*query.items(), ("v", wanted.version)])
-    limit = generator.config.limits.max_pixels
+    found["url"] = picture_url(start, path, [*query.items(), ("v", wanted.version)])
+    limit = parts.config.limits.max_pixels
     if source.header is not None and source.header.width * source.header.height > limit:
         raise TooLarge("pixels", source.header.width * source.header.height, limit)
-    generator.recall_failure(wanted)
-    hit = generator.find(source, wanted)
+    parts.maker.recall_failure(wanted)
+    hit = parts.finder.find(source, wanted)
     found |= {"cache": "miss"} if hit is None else {"cache": "hit", "bytes": hit.bytes}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +21,16 @@ from ..config import Config
 from ..config.values import prefixes
 from ..engine.generator import Generator
 from ..errors import ConfigError
+from ..factory import Parts, assemble
 from ..markup import Pictures
 from ..model.job import Renderer
-from ..workers.rendering import open_renderer
 from .fastpath import FastPath
 from .host_app import NAME, is_bare
+from .http.routes import make_blueprint
 from .pages.dashboard import blueprint as dashboard_blueprint
 from .pages.script import blueprint as script_blueprint
 from .picture import PictureView
 from .purge import blueprint as purge_blueprint
-from .routes import make_blueprint
 
 __all__ = ["ImageFactory"]
 
@@ -48,11 +49,12 @@ class ImageFactory:
 
     *config* is a ``Config``, a mapping with the sections and keys of config.toml, or the path of such a
     file; by default ``app.config["IMAGEFACTORY"]``. Relative paths of a mapping are relative to
-    ``app.root_path``. *url_prefix* replaces ``[http] prefixes``, which is /picture here. Raises ConfigError.
-    """
+    ``app.root_path``. *url_prefix* replaces ``[http] prefixes``, which is /picture here. *renderer* and
+    *clock* (unix seconds) are for tests. Raises ConfigError."""
 
     config: Config
     generator: Generator
+    parts: Parts
     pictures: Pictures
     fastpath: FastPath | None
 
@@ -62,10 +64,12 @@ class ImageFactory:
         config: Config | Mapping[str, object] | str | os.PathLike[str] | None = None,
         url_prefix: str | None = None,
         renderer: Renderer | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._url_prefix = url_prefix
         self._renderer = renderer
+        self._clock = clock
         if app is not None:
             self.init_app(app)
 
@@ -75,21 +79,22 @@ class ImageFactory:
             raise ConfigError(NAME, "this app has an ImageFactory already; one serves several prefixes")
         state = self if not hasattr(self, "generator") else ImageFactory()
         state.config = _read_config(app, self._config, self._url_prefix)
-        state.generator = Generator(state.config, self._renderer or open_renderer(state.config.render))
-        state.pictures = _AppPictures(app, state.generator)
+        state.parts = assemble(state.config, self._renderer, self._clock)
+        state.generator = state.parts.generator
+        state.pictures = _AppPictures(app, state.parts)
         for name, helper in state.pictures.helpers().items():
             app.jinja_env.globals.setdefault(name, helper)
         app.extensions[NAME] = state
-        state.fastpath = FastPath(app.wsgi_app, state.generator) if is_bare(app) else None
-        view = PictureView(app, state.generator, state.fastpath)
+        state.fastpath = FastPath(app.wsgi_app, state.parts) if is_bare(app) else None
+        view = PictureView(app, state.parts, state.fastpath)
         app.url_map.converters.setdefault("imagefactory_path", _AnyPath)
         rules = [f"{prefix}/<imagefactory_path:path>" for prefix in state.config.http.prefixes]
         # Two slashes stay two, without a redirect.
         app.register_blueprint(make_blueprint(NAME, "picture", rules, view.picture, merge_slashes=False))
         app.register_blueprint(script_blueprint())
         if state.config.admin.token:
-            app.register_blueprint(purge_blueprint(state.generator))
-            app.register_blueprint(dashboard_blueprint(state.generator))
+            app.register_blueprint(purge_blueprint(state.parts))
+            app.register_blueprint(dashboard_blueprint(state.parts))
         if state.fastpath is None:
             _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
         else:
@@ -99,8 +104,8 @@ class ImageFactory:
 class _AppPictures(Pictures):
     """The template helpers of *app*: in debug with it, and below where the request found it."""
 
-    def __init__(self, app: Flask, generator: Generator) -> None:
-        super().__init__(generator)
+    def __init__(self, app: Flask, parts: Parts) -> None:
+        super().__init__(parts)
         self._app = app
 
     def root(self) -> str:

@@ -9,24 +9,26 @@ as in the view, and its answers are the same, header by header.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.wsgi import FileWrapper
 
 from ..common.memo import Memo
 from ..config import Config
-from ..engine.generator import Answer, Generator
+from ..engine.answer import Answer
+from ..errors import RequestError
+from ..factory import Parts
 from ..model.formats import default_encoding
-from ..storage.disk import Body
+from ..model.source import Stamp
+from ..storage.body import Body
 from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
 from ..urls.negotiation import negotiate
 from ..urls.query import Request
-from .counting import count_answer
-from .responses import CHUNK, FilePart, accelerated, may_accelerate, picture_reply
+from .http.counting import count_answer
+from .http.responses import CHUNK, FilePart, accelerated, may_accelerate, picture_reply
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -77,10 +79,7 @@ class _Entry:
     """A remembered answer. *data* comes with the first request that wants it."""
 
     path: str
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+    stamp: Stamp
     epoch: int
     headers: list[tuple[str, str]]
     answer: Answer
@@ -93,36 +92,35 @@ class _Entry:
 class FastPath:
     """The middleware around *app*; its memo takes at most ``[cache] memory_bytes``."""
 
-    def __init__(self, app: WSGIApplication, generator: Generator) -> None:
+    def __init__(self, app: WSGIApplication, parts: Parts) -> None:
         self.app = app
-        self._generator = generator
-        self._http = generator.config.http
-        self._memo: Memo[_Key, _Entry | _Negotiation] = Memo(generator.config.cache.memory_bytes)
-        self._tally = generator.tally
-        self._tally.feeders.append(self._feed)
-        generator.meters.append(self._measure)
+        self._config = parts.config
+        self._http = parts.config.http
+        self._clock = parts.clock
+        self._sources = parts.sources
+        self._notices = parts.store.notices
+        self._generator = parts.generator
+        self._memo: Memo[_Key, _Entry | _Negotiation] = Memo(parts.config.cache.memory_bytes)
+        self._counters = parts.counters
+        self._counters.feeders.append(self._feed)
+        self._counters.meters.append(self._measure)
         self._hit: list[_Entry] = []  # whose hits are above 0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
-        entry = self._memo.get(key)
-        if isinstance(entry, _Negotiation):
-            key = (key[0], key[1], entry.secondary_key(environ, self._generator.config))
-            entry = self._memo.get(key)
-        if not isinstance(entry, _Entry) or environ["REQUEST_METHOD"] not in _METHODS:
+        slot = self._memo.slots.get(key)
+        if slot is not None and isinstance(slot.value, _Negotiation):
+            slot.is_used = True
+            key = (key[0], key[1], slot.value.secondary_key(environ, self._config))
+            slot = self._memo.slots.get(key)
+        entry = slot and slot.value
+        if slot is None or not isinstance(entry, _Entry) or environ["REQUEST_METHOD"] not in _METHODS:
             return self.app(environ, start_response)
-        try:
-            status = os.stat(entry.path)  # noqa: PTH116  # a Path costs as much as the stat itself
-        except (OSError, ValueError):
-            status = None
+        slot.is_used = True
         if (
-            status is None
-            or status.st_mtime_ns != entry.mtime_ns
-            or status.st_ino != entry.inode
-            or status.st_size != entry.size
-            or status.st_ctime_ns != entry.ctime_ns
-            or self._generator.store.epoch() != entry.epoch
-            or (entry.until_s is not None and self._generator.now_s() >= entry.until_s)
+            not self._sources.is_current(entry.path, entry.stamp)
+            or self._notices.epoch() != entry.epoch
+            or (entry.until_s is not None and self._clock() >= entry.until_s)
         ):
             self._memo.drop(key)
             return self.app(environ, start_response)
@@ -146,22 +144,21 @@ class FastPath:
         Left out is what holds for the moment only: a source that may change within the tick of its clock,
         or whose date lies in the future, and what was not stored.
         """
-        source, now_s = answer.source, self._generator.now_s()
-        is_lasting = answer.is_stable and not source.is_racy and source.stamp.mtime_ns < now_s * 1e9
+        source, now_s = answer.source, self._clock()
+        is_lasting = answer.is_stable and not source.is_racy and source.stamp.modified_ns < now_s * 1e9
         epoch, ends_s = answer.epoch, request.grant.expires_s
         until_s = None if ends_s is None else ends_s - self._http.max_age_s
         if epoch is None or not is_lasting or (until_s is not None and now_s >= until_s):
             return
         answer = replace(answer, result="hit", body=None, seconds={})
         headers = picture_reply(answer, request, {"REQUEST_METHOD": "GET"}, self._http, now_s).headers
-        path = str(self._generator.sources.locate(source.path))
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
         negotiated = request.negotiated.heeded(self._http)
         if negotiated != NOTHING_NEGOTIATED and source.header is not None:
             negotiation = _Negotiation(negotiated, default_encoding(source.header))
             self._memo.put(key, negotiation, _weight(key, _OWN_BYTES))
-            key = (key[0], key[1], negotiation.secondary_key(environ, self._generator.config))
-        entry = _Entry(path, *source.stamp, epoch, headers, answer, request, until_s)
+            key = (key[0], key[1], negotiation.secondary_key(environ, self._config))
+        entry = _Entry(source.path, source.stamp, epoch, headers, answer, request, until_s)
         self._memo.put(key, entry, _weight(key))
 
     def _send(
@@ -172,7 +169,7 @@ class FastPath:
         None when the body is gone: then the view looks again.
         """
         answer, http = entry.answer, self._http
-        reply = picture_reply(answer, entry.request, environ, http, self._generator.now_s())
+        reply = picture_reply(answer, entry.request, environ, http, self._clock())
         body: Iterable[bytes]
         if environ["REQUEST_METHOD"] == "HEAD":
             body = []
@@ -187,19 +184,20 @@ class FastPath:
                 return None
             if isinstance(content, bytes):
                 body = [content if is_whole else content[reply.start : reply.stop]]
-            elif isinstance(content, Body):
+            elif is_elsewhere and content.name:
+                content.close()
                 reply, body = accelerated(reply, content, http), []
             elif is_whole:
-                body = environ.get("wsgi.file_wrapper", FileWrapper)(content, CHUNK)
+                body = environ.get("wsgi.file_wrapper", FileWrapper)(content.open(), CHUNK)
             else:
-                body = FilePart(content, reply.start, reply.stop)
+                body = FilePart(content.open(), reply.start, reply.stop)
         start_response(f"{reply.status} {HTTP_STATUS_CODES[reply.status].upper()}", reply.headers)
         self._note(entry, reply.status, reply.stop - reply.start if environ["REQUEST_METHOD"] == "GET" else 0)
         return body
 
     def _note(self, entry: _Entry, status: int, sent: int) -> None:
         """Count an answer of *sent* bytes."""
-        count_answer(self._tally, entry.answer, status, sent)
+        count_answer(self._counters, entry.answer, status, sent)
 
     def _measure(self) -> dict[str, float]:
         """What the memo takes."""
@@ -211,21 +209,25 @@ class FastPath:
         for entry in entries:
             hits = entry.hits
             entry.hits -= hits
-            count_answer(self._tally, entry.answer, 200, entry.answer.bytes, hits)
+            count_answer(self._counters, entry.answer, 200, entry.answer.bytes, hits)
 
-    def _content(self, key: _Key, entry: _Entry, is_elsewhere: bool) -> bytes | BinaryIO | Body | None:
-        """The bytes of an entry, a file that has them, or where the web server in front finds them."""
+    def _content(self, key: _Key, entry: _Entry, is_elsewhere: bool) -> bytes | Body | None:
+        """The bytes of an entry, or a body to send by its file; None if they are gone, or for the view to say
+        what is wrong. A small body that is sent by us is kept."""
         answer = entry.answer
-        if is_elsewhere:
-            body = self._generator.open(answer)
-            return body and (body if body.data is None else body.data)
-        content = self._generator.stream(answer)
-        is_sent_by_us = self._http.accel == "off" or answer.variant is None
-        if content is None or isinstance(content, bytes) or answer.bytes > _SMALL or not is_sent_by_us:
-            return content
         try:
-            with content:
-                data = content.read()
+            body = self._generator.open(answer)
+        except RequestError:
+            return None
+        if body is None:
+            return None
+        if body.data is not None:  # of an original: it has another stamp than a moment ago
+            return None if answer.variant is None else body.data
+        is_sent_by_us = self._http.accel == "off" or answer.variant is None
+        if is_elsewhere or answer.bytes > _SMALL or not is_sent_by_us:
+            return body
+        try:
+            data = body.read()
         except OSError:  # the view finds out what it is
             return None
         if len(data) != answer.bytes:

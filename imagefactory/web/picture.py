@@ -10,19 +10,19 @@ from flask import Flask, Response, request, send_from_directory
 from werkzeug.exceptions import NotFound as FlaskNotFound
 from werkzeug.wsgi import wrap_file
 
-from ..engine.generator import Answer, Generator
+from ..engine.answer import Answer
 from ..errors import BadParameter, RequestError, Unavailable
-from ..storage.disk import Body
+from ..factory import Parts
+from ..storage.body import Body
 from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
 from ..urls.query import Request, negotiated_in
-from .counting import count_answer, count_reply
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
-from .flask_response import to_flask, with_headers
 from .host_app import has_hooks, is_guarded
-from .purge import purge_picture
-from .responses import (
+from .http.counting import count_answer, count_reply
+from .http.flask_response import to_flask, with_headers
+from .http.responses import (
     CHUNK,
     FilePart,
     Reply,
@@ -33,7 +33,8 @@ from .responses import (
     options_reply,
     picture_reply,
 )
-from .routes import chosen
+from .http.routes import chosen
+from .purge import purge_picture
 
 __all__ = ["PictureView"]
 
@@ -41,24 +42,24 @@ _Pairs = list[tuple[str, str]]
 
 
 class PictureView:
-    """The pictures of *generator* in *app*; answers that last are handed to *fastpath*, if there is one."""
+    """The pictures of *parts* in *app*; answers that last are handed to *fastpath*, if there is one."""
 
-    def __init__(self, app: Flask, generator: Generator, fastpath: FastPath | None) -> None:
+    def __init__(self, app: Flask, parts: Parts, fastpath: FastPath | None) -> None:
         self._app = app
-        self._generator = generator
-        self._http = generator.config.http
+        self._parts = parts
+        self._http = parts.config.http
         self._fastpath = fastpath
         self._methods: dict[str, Callable[[str, _Pairs | None], Response]] = {
             "GET": self._shown,
             "HEAD": self._shown,
             "OPTIONS": self._options,
         }
-        if generator.config.admin.token:
+        if parts.config.admin.token:
             self._methods["DELETE"] = self._purged
 
     def picture(self, path: str) -> Response:
         """The view: a picture, or an error as JSON."""
-        self._generator.keeper.start()
+        self._parts.keeper.start()
         pairs = None
         try:
             with suppress(BadParameter):
@@ -67,7 +68,7 @@ class PictureView:
         except RequestError as error:
             return self._failed(error, self._negotiated(pairs))
         except Exception:
-            count_reply(self._generator.tally, "internal", 500)
+            count_reply(self._parts.counters, "internal", 500)
             raise
 
     # --- the methods; *pairs* is the query, None where it is no text
@@ -84,7 +85,7 @@ class PictureView:
 
     def _explained(self, path: str, pairs: _Pairs) -> Response:
         pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
-        values = explain(self._generator, path, pairs, request.environ)
+        values = explain(self._parts, path, pairs, request.environ)
         return self._counted("explain", json_reply(200, values))
 
     def _options(self, path: str, pairs: _Pairs | None) -> Response:
@@ -93,41 +94,41 @@ class PictureView:
         )
 
     def _purged(self, path: str, pairs: _Pairs | None) -> Response:
-        return self._counted("purge", purge_picture(self._generator, request.environ, path))
+        return self._counted("purge", purge_picture(self._parts, request.environ, path))
 
     def _failed(self, error: RequestError, negotiated: Negotiated) -> Response:
         return self._counted(error.code, error_reply(error, negotiated, self._http))
 
     def _counted(self, result: str, reply: Reply) -> Response:
         """A reply without bytes of a picture, counted as *result*."""
-        count_reply(self._generator.tally, result, reply.status)
+        count_reply(self._parts.counters, result, reply.status)
         return to_flask(reply)
 
     # --- the steps of a picture
 
     def _asked(self, path: str, pairs: _Pairs | None) -> Request:
         """What the URL asks for. Raises Forbidden where it needs a signature, and BadParameter."""
-        generator = self._generator
-        grant = generator.access.check(path, pairs, generator.now_s())
-        hints = read_hints(request.environ, self._http, generator.config.limits.ladder)
-        asked = generator.rules.request(_pairs() if pairs is None else pairs, hints)
+        parts = self._parts
+        grant = parts.access.check(path, pairs, parts.clock())
+        hints = read_hints(request.environ, self._http, parts.config.limits.ladder)
+        asked = parts.resolver.request(_pairs() if pairs is None else pairs, hints)
         return replace(asked, grant=grant)
 
     def _negotiated(self, pairs: _Pairs | None) -> Negotiated:
         """What a query leaves to negotiation, whatever else is wrong with it."""
-        return NOTHING_NEGOTIATED if pairs is None else negotiated_in(pairs, self._generator.rules.presets)
+        return NOTHING_NEGOTIATED if pairs is None else negotiated_in(pairs, self._parts.resolver.presets)
 
     def _sent(self, path: str, asked: Request) -> Response:
         """The picture, looked up again when its object was removed after the look-up."""
-        generator, accept = self._generator, request.headers.get("Accept", "")
+        parts, accept = self._parts, request.headers.get("Accept", "")
         for is_again in (False, True, True):
-            answer = generator.answer(path, asked, accept, must_open=is_again)
-            reply = picture_reply(answer, asked, request.environ, self._http, generator.now_s())
+            answer = parts.generator.answer(path, asked, accept, must_open=is_again)
+            reply = picture_reply(answer, asked, request.environ, self._http, parts.clock())
             response = self._response(reply, answer)
             if response is not None:
                 self._remember(asked, answer)
                 sent = 0 if request.method == "HEAD" else reply.stop - reply.start
-                count_answer(generator.tally, answer, reply.status, sent)
+                count_answer(parts.counters, answer, reply.status, sent)
                 return response
         raise Unavailable("the picture changes all the time", retry_after_s=1)
 
@@ -135,7 +136,7 @@ class PictureView:
         """*reply* with its bytes of *answer*; None if they are gone."""
         if request.method == "HEAD" or not reply.has_body:
             return to_flask(reply)
-        body = self._generator.open(answer)
+        body = self._parts.generator.open(answer)
         if body is None:
             return None
         try:
@@ -147,20 +148,18 @@ class PictureView:
         """*reply* with its part of *body*, which is *length* bytes long, or with where a server finds it."""
         if body.data is not None:
             return with_headers(Response(body.data[reply.start : reply.stop]), reply)
-        is_whole = (reply.start, reply.stop) == (0, length)
-        if body.file is not None:
-            if is_whole:
-                wrapped = wrap_file(request.environ, body.file, CHUNK)
-                return with_headers(Response(wrapped, direct_passthrough=True), reply)
-            return with_headers(Response(FilePart(body.file, reply.start, reply.stop)), reply)
-        if may_accelerate(reply, request.environ, self._http):
+        if body.name and may_accelerate(reply, request.environ, self._http):
+            body.close()
             return with_headers(Response(), accelerated(reply, body, self._http))
-        if is_whole:
-            # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
-            whole = send_from_directory(body.root, body.name, conditional=False, etag=False)
-            return with_headers(whole, reply)
-        file = (body.root / body.name).open("rb")
-        return with_headers(Response(FilePart(file, reply.start, reply.stop)), reply)
+        if (reply.start, reply.stop) != (0, length):
+            return with_headers(Response(FilePart(body.open(), reply.start, reply.stop)), reply)
+        if not body.name:
+            wrapped = wrap_file(request.environ, body.open(), CHUNK)
+            return with_headers(Response(wrapped, direct_passthrough=True), reply)
+        body.close()
+        # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
+        whole = send_from_directory(body.root, body.name, conditional=False, etag=False)
+        return with_headers(whole, reply)
 
     def _remember(self, asked: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before the view."""

@@ -14,18 +14,13 @@ from flask import Blueprint, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from ..common.units import parse_seconds
-from ..engine.generator import Generator
-from ..errors import (
-    BadParameter,
-    BodyTooLarge,
-    WrongType,
-    nearest,
-)
-from ..upkeep.purge.purging import purge_and_tell
+from ..errors import BadParameter, BodyTooLarge, WrongType, nearest
+from ..factory import Parts
+from ..storage.originals import check_path
 from ..upkeep.purge.selection import Selection
-from .auth import authorize
-from .responses import Reply, json_reply
-from .routes import by_method, make_blueprint
+from .http.auth import authorize
+from .http.responses import Reply, json_reply
+from .http.routes import by_method, make_blueprint
 
 __all__ = ["blueprint", "purge_picture"]
 
@@ -33,29 +28,29 @@ _MAX_BODY = 64 * 1024
 _JSON = "application/json"
 
 
-def blueprint(generator: Generator) -> Blueprint:
+def blueprint(parts: Parts) -> Blueprint:
     """The route ``POST /-/purge``."""
-    view = by_method({"POST": lambda: _purge(generator)})
+    view = by_method({"POST": lambda: _purge(parts)})
     return make_blueprint("imagefactory-ops", "purge", ["/-/purge"], view)
 
 
-def purge_picture(generator: Generator, environ: Mapping[str, object], path: str) -> Reply:
+def purge_picture(parts: Parts, environ: Mapping[str, object], path: str) -> Reply:
     """The reply to DELETE of the picture at *path*.
 
     Raises Unauthorized, NotFound for what is no canonical path, Unavailable when the cache can't be changed.
     """
-    authorize(environ, generator.config.admin.token)
-    generator.sources.locate(path)
-    return _purge_reply(generator, Selection(paths=(path,)), is_dry_run=False)
+    authorize(environ, parts.config.admin.token)
+    check_path(path)
+    return _purge_reply(parts, Selection(paths=(path,)), is_dry_run=False)
 
 
-def _purge(generator: Generator) -> Reply:
+def _purge(parts: Parts) -> Reply:
     """The reply to ``POST /-/purge``."""
-    authorize(request.environ, generator.config.admin.token)
+    authorize(request.environ, parts.config.admin.token)
     if request.mimetype != _JSON:  # a form of another site can't send this without asking (Fetch, CORS)
         raise WrongType(request.mimetype, _JSON)
     selection, is_dry_run = _selection(_body())
-    return _purge_reply(generator, selection, is_dry_run)
+    return _purge_reply(parts, selection, is_dry_run)
 
 
 def _body() -> bytes:
@@ -71,8 +66,8 @@ def _body() -> bytes:
     return body
 
 
-def _purge_reply(generator: Generator, selection: Selection, is_dry_run: bool) -> Reply:
-    return json_reply(200, purge_and_tell(generator, selection, is_dry_run=is_dry_run).as_json())
+def _purge_reply(parts: Parts, selection: Selection, is_dry_run: bool) -> Reply:
+    return json_reply(200, parts.purger.purge(selection, is_dry_run=is_dry_run).as_json())
 
 
 # --- what is asked for

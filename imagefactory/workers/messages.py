@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
-from ..model.formats import Header
-from ..model.job import Job, Rendered, Stamp
+from ..model.job import Job, Rendered
 from ..model.recipe import parse
-from ..model.variant import placeholder_in
+from ..model.source import Header, Stamp, placeholder_in
 
 __all__ = [
     "Message",

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Undecodable
-from ..model.formats import Header
 from ..model.job import Job, Rendered
+from ..model.source import Header
 from . import messages
 
 __all__ = ["MALLOC", "Pool"]
@@ -154,7 +154,7 @@ class Pool:
                     return read(message, body)
                 error = messages.error_from(message)
             except (LookupError, TypeError, ValueError, AttributeError):  # who knows what a picture did to it
-                error = Undecodable("the process that renders it went mad")
+                error = Undecodable("the process that renders it gave no answer that makes sense")
             raise _judged(error, worker)
         raise Unavailable("pictures can't be rendered at the moment")
 
@@ -239,7 +239,8 @@ class Pool:
             self._workers.discard(worker)
         for worker in list(_orphans):
             if worker.has_ended():
-                _orphans.remove(worker)
+                with suppress(ValueError):  # another pool may have been quicker
+                    _orphans.remove(worker)
         if time.monotonic() < self._paused_until:
             return
         while len(self._workers) < self._processes:

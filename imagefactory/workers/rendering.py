@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from ..config import Render
-from ..model.formats import Header
 from ..model.job import Job, Rendered, Renderer
+from ..model.source import Header
 from .pool import Pool
 
 __all__ = ["InThread", "cores", "open_renderer", "slots"]
@@ -40,13 +40,13 @@ class InThread:
 
     def probe(self, source: Path) -> Header | None:
         """See ``render.probe``."""
-        from ..render import probe
+        from ..render.pipeline import probe
 
         return probe(source)
 
     def render(self, job: Job) -> Rendered:
         """See ``render.render``."""
-        from ..render import render
+        from ..render.pipeline import render
 
         return render(job)
 

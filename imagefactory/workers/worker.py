@@ -28,7 +28,7 @@ from ..model.job import Job, Rendered
 from . import messages
 
 if TYPE_CHECKING:
-    from ..render import Memory
+    from ..render.memory import Memory
 
 __all__ = ["main"]
 
@@ -43,7 +43,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _limit_process(memory_bytes)
-    from ..render import Memory, use_one_thread  # within the limits, at the lower priority
+    from ..render.decoders import use_one_thread
+    from ..render.memory import Memory
 
     use_one_thread()
     with socket.socket(fileno=0) as channel, suppress(OSError, EOFError):
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def _do(task: Mapping[str, Any], memory: Memory, channel: socket.socket) -> tuple[messages.Message, bytes]:
-    from ..render import probe
+    from ..render.pipeline import probe
 
     try:
         if "probe" in task:
@@ -78,7 +79,7 @@ def _do(task: Mapping[str, Any], memory: Memory, channel: socket.socket) -> tupl
 
 
 def _render(job: Job, memory: Memory, tell: Callable[[], None]) -> Rendered:
-    from ..render import render
+    from ..render.pipeline import render
 
     try:
         return render(job, memory, tell)

@@ -143,6 +143,7 @@ def test_a_contender_that_does_not_start_says_why() -> None:
         stage.start("sleeper", [sys.executable, "-c", code], servers.free_port())
 
 
+@pytest.mark.slow
 def test_copies_have_equal_pixels_and_different_bytes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

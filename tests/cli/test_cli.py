@@ -138,6 +138,6 @@ def test_a_ctrl_c_that_no_command_expects_is_exit_130(config: Path, monkeypatch:
     def die(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imagefactory.cli.load", die)
+    monkeypatch.setattr("imagefactory.cli.config.load", die)
     result = run("--config", config, "config")
     assert (result.exit_code, result.stderr) == (130, "Error: stopped\n")

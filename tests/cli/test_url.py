@@ -24,6 +24,7 @@ def run(tmp_path: Path) -> Callable[..., Result]:
     pictures.mkdir()
     quarters().save(pictures / "tom.jpg")
     (pictures / "notes.jpg").write_text("no picture")
+    (pictures / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
 
     def run(*arguments: str, **sections: dict[str, object]) -> Result:
         config = write_config(tmp_path, pictures, tmp_path / "cache", **sections)  # type: ignore[arg-type]
@@ -68,7 +69,8 @@ def test_the_base_url_of_a_cdn_comes_first(run: Callable[..., Result]) -> None:
     ("arguments", "code", "text"),
     [
         (["no.jpg"], 1, "no.jpg: there is no picture at this address"),
-        (["notes.jpg"], 1, "notes.jpg: "),
+        (["notes.jpg"], 1, "notes.jpg: there is no picture at this address"),
+        (["cut.jpg"], 1, "cut.jpg: there is no picture at this address"),
         (["../tom.jpg"], 1, "there is no picture at this address"),
         (["tom.jpg", "quality=120"], 2, "quality=120 is above the limit of 100"),
         (["tom.jpg", "scalx=9"], 2, "there is no parameter 'scalx', did you mean 'scalex'?"),

@@ -12,7 +12,7 @@ from imagefactory.common.memo import Memo
 
 def there(memo: Memo[int, str]) -> list[int]:
     """The keys that are remembered, looked at without marking them as used."""
-    return sorted(memo._slots)
+    return sorted(memo.slots)
 
 
 def test_the_oldest_that_nobody_used_goes_first() -> None:
@@ -61,6 +61,7 @@ def test_what_was_dropped_leaves_no_trace() -> None:
     assert (len(memo), memo.bytes) == (0, 0)
 
 
+@pytest.mark.slow
 def test_it_stays_bounded_and_its_count_right_under_a_crowd() -> None:
     memo: Memo[int, bytes] = Memo(2000)
     done = threading.Event()

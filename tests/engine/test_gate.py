@@ -13,13 +13,14 @@ from support.asking import Counting, ask
 from support.serving import eventually
 
 from imagefactory.engine import gate
-from imagefactory.engine.gate import Gate, Recent
-from imagefactory.engine.generator import Generator
+from imagefactory.engine.failures import Recent
+from imagefactory.engine.gate import Gate
 from imagefactory.errors import Busy, TimedOut, Undecodable
-from imagefactory.model.formats import Header
+from imagefactory.factory import Parts
 from imagefactory.model.job import Job
+from imagefactory.model.source import Header
 
-Generate = Callable[..., Generator]
+Assemble = Callable[..., Parts]
 
 
 class Line:
@@ -40,18 +41,17 @@ class Line:
                 self.order.append(name)
                 self._go.wait()
 
-        waiting = len(self.gate._waiting)
+        waiting = self.gate.waiting
         self.threads.append(threading.Thread(target=visit))
         self.threads[-1].start()
-        assert eventually(lambda: self.order and len(self.gate._waiting) == waiting + (len(self.threads) > 1))
+        assert eventually(lambda: self.order and self.gate.waiting == waiting + (len(self.threads) > 1))
 
     def begin(self) -> str:
         """Let them in; the order in which they came."""
         self._go.set()
         for thread in self.threads:
             thread.join()
-        assert self.gate._free == 1
-        assert self.gate._waiting == []
+        assert (self.gate.running, self.gate.waiting) == (0, 0)
         return " ".join(self.order)
 
 
@@ -75,7 +75,7 @@ def test_who_gives_up_leaves_the_line_and_no_slot_is_lost() -> None:
     with gate.render(1):
         with pytest.raises(TimedOut), gate.render(0.02):
             pytest.fail("there is no slot")
-        assert gate._waiting == []
+        assert gate.waiting == 0
     with gate.render(0):
         pass
 
@@ -89,15 +89,15 @@ def test_a_full_queue_is_told_at_once() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         pool.submit(wait)
-        assert eventually(lambda: gate._free == 0)
+        assert eventually(lambda: gate.running == 1)
         pool.submit(wait)
-        assert eventually(lambda: len(gate._waiting) == 1)
+        assert eventually(lambda: gate.waiting == 1)
         began = time.monotonic()
         with pytest.raises(Busy), gate.render(10):
             pytest.fail("the queue is full")
         assert time.monotonic() - began < 5  # in the queue it would be 10
         go.set()
-    assert gate._free == 1
+    assert gate.running == 0
 
 
 def test_slots_are_neither_lost_nor_made_by_a_crowd_that_gives_up() -> None:
@@ -120,7 +120,7 @@ def test_slots_are_neither_lost_nor_made_by_a_crowd_that_gives_up() -> None:
     with ThreadPoolExecutor(24) as pool:
         list(pool.map(visit, range(1500)))
     assert most == 3
-    assert (gate._free, gate._waiting) == (3, [])
+    assert (gate.running, gate.waiting) == (0, 0)
 
 
 def test_values_are_forgotten_each_in_its_time() -> None:
@@ -149,49 +149,49 @@ def fail_with(
 
 @pytest.mark.parametrize("error", [Undecodable("it crashed"), TimedOut("too long")])
 def test_a_source_that_fails_is_not_tried_again_in_another_size(
-    generate: Generate, renderer: Counting, error: Undecodable | TimedOut
+    assemble: Assemble, renderer: Counting, error: Undecodable | TimedOut
 ) -> None:
-    generator = generate()
+    parts = assemble()
     fail_with(renderer, error, is_of_recipe=False)
     for width in (50, 50, 60):
         with pytest.raises(type(error)):
-            ask(generator, scalex=width)
+            ask(parts, scalex=width)
     assert renderer.renders == 1
 
 
 @pytest.mark.parametrize("error", [Undecodable("too much processor time"), TimedOut("too long")])
 def test_a_recipe_that_fails_leaves_the_other_sizes_of_its_source_alone(
-    generate: Generate, renderer: Counting, error: Undecodable | TimedOut
+    assemble: Assemble, renderer: Counting, error: Undecodable | TimedOut
 ) -> None:
     """Else anybody could have a picture refused to all, by asking for it in a size that takes too long."""
-    generator = generate()
+    parts = assemble()
     fail_with(renderer, error, is_of_recipe=True)
     for _ in range(3):
         with pytest.raises(type(error)):
-            ask(generator, scalex=50)
+            ask(parts, scalex=50)
     assert renderer.renders == 1
     renderer.before = lambda job: None
-    assert ask(generator, scalex=60).result == "miss"
+    assert ask(parts, scalex=60).result == "miss"
     with pytest.raises(type(error)):
-        ask(generator, scalex=50)
+        ask(parts, scalex=50)
 
 
 def test_a_costly_failure_is_remembered_for_longer(
-    generate: Generate, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+    assemble: Assemble, renderer: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = generate()
+    parts = assemble()
     fail_with(renderer, Undecodable("it crashed"), is_of_recipe=False, lasts_s=300)
     with pytest.raises(Undecodable):
-        ask(generator, scalex=50)
+        ask(parts, scalex=50)
     later = time.monotonic() + 100
     monkeypatch.setattr(time, "monotonic", lambda: later)
     with pytest.raises(Undecodable):
-        ask(generator, scalex=60)
+        ask(parts, scalex=60)
     assert renderer.renders == 1
 
 
 def test_a_source_whose_header_takes_too_long_is_not_tried_again(
-    generate: Generate, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+    assemble: Assemble, renderer: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probes = []
 
@@ -202,40 +202,41 @@ def test_a_source_whose_header_takes_too_long_is_not_tried_again(
         raise error
 
     monkeypatch.setattr(renderer, "probe", probe)
-    generator = generate()
+    parts = assemble()
     for width in (50, 60):
         with pytest.raises(TimedOut):
-            ask(generator, scalex=width)
+            ask(parts, scalex=width)
     assert len(probes) == 1
 
 
 def test_those_who_wait_for_a_header_do_not_take_all_threads(
-    generate: Generate, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+    assemble: Assemble, renderer: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
     slow = renderer.probe
     monkeypatch.setattr(renderer, "probe", lambda path: (go.wait(10), slow(path))[1])
-    generator = generate(server={"threads": 12})  # of which 8 are for hits
+    parts = assemble(server={"threads": 12})  # of which 8 are for hits
     with ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(ask, generator, scalex=50) for _ in range(20)]
+        waiting = [pool.submit(ask, parts, scalex=50) for _ in range(20)]
         assert eventually(lambda: sum(each.done() for each in waiting) == 16)
         assert all(isinstance(each.exception(), Busy) for each in waiting if each.done())
         go.set()
     assert sum(each.exception() is None for each in waiting) == 4
 
 
-def test_that_one_had_to_wait_is_not_remembered(generate: Generate, renderer: Counting) -> None:
-    generator, go = generate(render={"processes": 1, "timeout_s": 1}), threading.Event()
+@pytest.mark.slow
+def test_that_one_had_to_wait_is_not_remembered(assemble: Assemble, renderer: Counting) -> None:
+    parts, go = assemble(render={"processes": 1, "timeout_s": 1}), threading.Event()
     renderer.before = lambda job: go.wait(10) if job.recipe.width == 40 else None
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(ask, generator, scalex=40)
+        first = pool.submit(ask, parts, scalex=40)
         assert eventually(lambda: renderer.renders)
         with pytest.raises(TimedOut):
-            ask(generator, scalex=50)
+            ask(parts, scalex=50)
         go.set()
         assert first.result().result == "miss"
-    assert ask(generator, scalex=50).result == "miss"
+    assert ask(parts, scalex=50).result == "miss"
 
 
-def test_the_phases_of_a_miss_are_told_in_their_order(generate: Generate) -> None:
-    assert list(ask(generate(), scalex=50).seconds) == ["wait", "decode", "resize", "encode", "store"]
+def test_the_phases_of_a_miss_are_told_in_their_order(assemble: Assemble) -> None:
+    assert list(ask(assemble(), scalex=50).seconds) == ["wait", "decode", "resize", "encode", "store"]

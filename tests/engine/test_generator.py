@@ -15,40 +15,42 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.asking import Counting, ask, body_of
+from support.clock import Clock
 from support.drawing import quarters
 
-from imagefactory.engine.generator import Generator
 from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable
+from imagefactory.factory import Parts
 from imagefactory.storage.disk import DiskStore
+from imagefactory.urls.query import parse_request
 
-Generate = Callable[..., Generator]
+Assemble = Callable[..., Parts]
 MODES = ["disk", "memory"]
 
 
 @pytest.fixture(params=MODES)
-def generator(request: pytest.FixtureRequest, generate: Generate) -> Generator:
+def parts(request: pytest.FixtureRequest, assemble: Assemble) -> Parts:
     """One suite for both stores."""
-    return generate(cache={"mode": request.param})
+    return assemble(cache={"mode": request.param})
 
 
-def test_the_second_request_is_a_hit_with_the_same_bytes(generator: Generator, renderer: Counting) -> None:
-    first, second = ask(generator, scalex=100), ask(generator, w=100)
+def test_the_second_request_is_a_hit_with_the_same_bytes(parts: Parts, renderer: Counting) -> None:
+    first, second = ask(parts, scalex=100), ask(parts, w=100)
     assert (first.result, second.result) == ("miss", "hit")
-    assert body_of(generator, first) == body_of(generator, second)
+    assert body_of(parts, first) == body_of(parts, second)
     assert renderer.renders == 1
 
 
-def test_the_etag_is_the_digest_of_the_body(generator: Generator) -> None:
+def test_the_etag_is_the_digest_of_the_body(parts: Parts) -> None:
     for parameters in ({"scalex": 100}, {"encoding": "webp"}, {"size": "50x50", "fit": "cover"}, {}):
-        answer = ask(generator, **parameters)
-        body = body_of(generator, answer)
+        answer = ask(parts, **parameters)
+        body = body_of(parts, answer)
         assert answer.etag == f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         assert answer.bytes == len(body)
 
 
-def test_the_pixels_are_those_of_the_source(generator: Generator) -> None:
-    answer = ask(generator, scalex=100, encoding="png")
-    with Image.open(BytesIO(body_of(generator, answer))) as image:
+def test_the_pixels_are_those_of_the_source(parts: Parts) -> None:
+    answer = ask(parts, scalex=100, encoding="png")
+    with Image.open(BytesIO(body_of(parts, answer))) as image:
         assert image.size == (100, 75)
         red, white = image.convert("RGB").getpixel((10, 10)), image.convert("RGB").getpixel((90, 70))
     assert max(abs(a - b) for a, b in zip(red, (220, 30, 30), strict=True)) < 8
@@ -58,59 +60,56 @@ def test_the_pixels_are_those_of_the_source(generator: Generator) -> None:
 # --- what costs no render ------------------------------------------------------------------------------
 
 
-def test_touch_chmod_copy_and_rename_cost_no_render(
-    generator: Generator, renderer: Counting, pictures: Path
-) -> None:
+def test_touch_chmod_copy_and_rename_cost_no_render(parts: Parts, renderer: Counting, pictures: Path) -> None:
     tom = pictures / "cats/tom.jpg"
-    first = ask(generator, scalex=100)
+    first = ask(parts, scalex=100)
     os.utime(tom, (1, 1))
-    assert ask(generator, scalex=100).result == "hit"
+    assert ask(parts, scalex=100).result == "hit"
     tom.chmod(0o600)
-    assert ask(generator, scalex=100).result == "hit"
+    assert ask(parts, scalex=100).result == "hit"
     shutil.copy2(tom, pictures / "copy.jpg")
-    assert ask(generator, "copy.jpg", scalex=100).etag == first.etag
+    assert ask(parts, "copy.jpg", scalex=100).etag == first.etag
     tom.rename(pictures / "cats/thomas.jpg")
-    assert ask(generator, "cats/thomas.jpg", scalex=100).result == "hit"
+    assert ask(parts, "cats/thomas.jpg", scalex=100).result == "hit"
     assert renderer.renders == 1
     assert renderer.probes <= 3  # a new path is probed, a touched one is not
 
 
-def test_a_restart_costs_no_render(generate: Generate, renderer: Counting) -> None:
-    ask(generate(), scalex=100)
-    assert ask(generate(), scalex=100).result == "hit"
+def test_a_restart_costs_no_render(assemble: Assemble, renderer: Counting) -> None:
+    ask(assemble(), scalex=100)
+    assert ask(assemble(), scalex=100).result == "hit"
     assert renderer.renders == 1
 
 
-def test_a_duplicate_answers_with_its_own_name(generator: Generator, pictures: Path) -> None:
-    ask(generator, scalex=100)
+def test_a_duplicate_answers_with_its_own_name(parts: Parts, pictures: Path) -> None:
+    ask(parts, scalex=100)
     shutil.copy(pictures / "cats/tom.jpg", pictures / "copy.jpg")
-    assert ask(generator, "copy.jpg", scalex=100).source.path == "copy.jpg"
+    assert ask(parts, "copy.jpg", scalex=100).source.path == "copy.jpg"
 
 
 # --- what is never stale -------------------------------------------------------------------------------
 
 
-def test_a_replaced_picture_gets_a_new_variant(
-    generator: Generator, renderer: Counting, pictures: Path
-) -> None:
-    old = ask(generator, scalex=100)
+def test_a_replaced_picture_gets_a_new_variant(parts: Parts, renderer: Counting, pictures: Path) -> None:
+    old = ask(parts, scalex=100)
     quarters().rotate(180).save(pictures / "cats/tom.jpg", quality=95)
-    new = ask(generator, scalex=100)
+    new = ask(parts, scalex=100)
     assert new.etag != old.etag
     assert renderer.renders == 2
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 2.1], ids=["at once", "when the old stamp was trusted"])
+@pytest.mark.slow
 def test_bytes_replaced_under_the_same_size_and_mtime_are_never_served_from_the_old_variant(
-    generate: Generate, pictures: Path, pause_s: float
+    assemble: Assemble, pictures: Path, pause_s: float
 ) -> None:
-    generator = generate()
+    parts = assemble()
     path = pictures / "flag.bmp"
     quarters(60, 40).save(path)
     before = path.stat()
-    old = ask(generator, "flag.bmp", scalex=30, encoding="png")
+    old = ask(parts, "flag.bmp", scalex=30, encoding="png")
     time.sleep(pause_s)
-    assert ask(generator, "flag.bmp", scalex=30, encoding="png").etag == old.etag
+    assert ask(parts, "flag.bmp", scalex=30, encoding="png").etag == old.etag
     with path.open("r+b") as file:  # in place: the same inode
         quarters(60, 40).rotate(180).save(file, "BMP")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -120,51 +119,49 @@ def test_bytes_replaced_under_the_same_size_and_mtime_are_never_served_from_the_
         before.st_size,
         before.st_mtime_ns,
     )
-    assert ask(generator, "flag.bmp", scalex=30, encoding="png").etag != old.etag
+    assert ask(parts, "flag.bmp", scalex=30, encoding="png").etag != old.etag
 
 
-def test_a_young_stamp_is_hashed_again_until_it_is_two_seconds_old(
-    generate: Generate, pictures: Path
-) -> None:
-    now = time.time()
-    generator = generate(clock=lambda: now)
+def test_a_young_stamp_is_hashed_again_until_it_is_two_seconds_old(assemble: Assemble, clock: Clock) -> None:
+    clock.now_s = time.time()
+    parts = assemble()
     hashed: list[str] = []
-    digest = generator.sources.digest
-    generator.sources.digest = lambda path: hashed.append(path) or digest(path)  # type: ignore[method-assign]
+    digest = parts.sources.digest
+    parts.sources.digest = lambda path: hashed.append(path) or digest(path)  # type: ignore[method-assign]
     for _ in range(3):
-        ask(generator, scalex=100)
+        ask(parts, scalex=100)
     assert len(hashed) > 3
-    now += 3
-    ask(generator, scalex=100)
+    clock.now_s += 3
+    ask(parts, scalex=100)
     count = len(hashed)
     for _ in range(3):
-        ask(generator, scalex=100)
+        ask(parts, scalex=100)
     assert len(hashed) == count
 
 
-def test_a_picture_that_is_gone_is_not_found(generator: Generator, pictures: Path) -> None:
-    ask(generator, scalex=100)
+def test_a_picture_that_is_gone_is_not_found(parts: Parts, pictures: Path) -> None:
+    ask(parts, scalex=100)
     (pictures / "cats/tom.jpg").unlink()
     with pytest.raises(NotFound):
-        ask(generator, scalex=100)
+        ask(parts, scalex=100)
 
 
-def test_another_salt_renews_everything(generate: Generate, renderer: Counting) -> None:
-    ask(generate(), scalex=100)
-    assert ask(generate(cache={"salt": "2"}), scalex=100).result == "miss"
-    assert ask(generate(), scalex=100).result == "hit"
+def test_another_salt_renews_everything(assemble: Assemble, renderer: Counting) -> None:
+    ask(assemble(), scalex=100)
+    assert ask(assemble(cache={"salt": "2"}), scalex=100).result == "miss"
+    assert ask(assemble(), scalex=100).result == "hit"
 
 
-def test_another_default_quality_gives_new_variants(generate: Generate) -> None:
-    ask(generate(), scalex=100)
-    assert ask(generate(encodings={"jpeg": {"quality": 50}}), scalex=100).result == "miss"
+def test_another_default_quality_gives_new_variants(assemble: Assemble) -> None:
+    ask(assemble(), scalex=100)
+    assert ask(assemble(encodings={"jpeg": {"quality": 50}}), scalex=100).result == "miss"
 
 
 # --- a source that changes while it is rendered --------------------------------------------------------
 
 
 def test_a_source_that_changes_while_it_is_rendered_is_rendered_again(
-    generator: Generator, renderer: Counting, pictures: Path
+    parts: Parts, renderer: Counting, pictures: Path
 ) -> None:
     def replace(job: object) -> None:
         if renderer.renders == 1:
@@ -172,38 +169,38 @@ def test_a_source_that_changes_while_it_is_rendered_is_rendered_again(
                 quarters().rotate(180).save(file, "JPEG", quality=95)
 
     renderer.before = replace
-    answer = ask(generator, scalex=100, encoding="png")
+    answer = ask(parts, scalex=100, encoding="png")
     assert answer.is_stable
     assert renderer.renders == 2
-    with Image.open(BytesIO(body_of(generator, answer))) as image:
+    with Image.open(BytesIO(body_of(parts, answer))) as image:
         assert image.convert("RGB").getpixel((10, 10)) > (200, 200, 200)  # white is up now
 
 
 def test_a_source_that_never_holds_still_is_answered_and_not_stored(
-    generate: Generate, renderer: Counting, pictures: Path
+    assemble: Assemble, renderer: Counting, pictures: Path
 ) -> None:
     tom = pictures / "cats/tom.jpg"
-    generator = generate()
+    parts = assemble()
     renderer.before = lambda job: os.utime(tom, ns=(1, len(renderer.jobs))) if job.source == tom else None
-    answer = ask(generator, scalex=100)
+    answer = ask(parts, scalex=100)
     assert (answer.result, answer.is_stable) == ("bypass", False)
-    assert len(body_of(generator, answer)) == answer.bytes
+    assert len(body_of(parts, answer)) == answer.bytes
     assert renderer.renders == 4
-    assert not list(generator.store.index.variants())  # type: ignore[attr-defined]
+    assert not list(parts.store.index.variants.good())  # type: ignore[attr-defined]
 
 
 # --- broken sources ------------------------------------------------------------------------------------
 
 
 def test_a_broken_picture_is_decoded_once_for_a_crowd(
-    generator: Generator, renderer: Counting, pictures: Path
+    parts: Parts, renderer: Counting, pictures: Path
 ) -> None:
     whole = (pictures / "cats/tom.jpg").read_bytes()
     (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
 
     def one(width: int) -> str:
         with pytest.raises(Undecodable) as caught:
-            ask(generator, "cut.jpg", scalex=100)
+            ask(parts, "cut.jpg", scalex=100)
         return str(caught.value)
 
     with ThreadPoolExecutor(8) as pool:
@@ -211,37 +208,37 @@ def test_a_broken_picture_is_decoded_once_for_a_crowd(
     assert len(messages) == 1
     assert renderer.renders == 1
     (pictures / "cut.jpg").write_bytes(whole)
-    assert ask(generator, "cut.jpg", scalex=100).result == "miss"
+    assert ask(parts, "cut.jpg", scalex=100).result == "miss"
 
 
-def test_a_remembered_failure_holds_on_to_nothing(generator: Generator, pictures: Path) -> None:
+def test_a_remembered_failure_holds_on_to_nothing(parts: Parts, pictures: Path) -> None:
     """Else its traceback keeps a decoded picture alive, and grows with each request."""
     whole = (pictures / "cats/tom.jpg").read_bytes()
     (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     depths = set()
     for _ in range(5):
         with pytest.raises(Undecodable) as caught:
-            ask(generator, "cut.jpg", scalex=100)
+            ask(parts, "cut.jpg", scalex=100)
         depths.add(len(caught.traceback))
-    (_, remembered), *_ = generator._failures._errors._values.values()
+    (_, remembered), *_ = parts.maker._failures._errors._values.values()
     assert remembered.__cause__ is remembered.__traceback__ is remembered.__context__ is None
     assert len(depths) == 2  # the first one, and the ones from memory
 
 
-def test_broken_late_frames_spoil_no_still_picture(generator: Generator, pictures: Path) -> None:
+def test_broken_late_frames_spoil_no_still_picture(parts: Parts, pictures: Path) -> None:
     frames = [quarters().rotate(90 * turn) for turn in range(4)]
     frames[0].save(pictures / "whole.png", save_all=True, append_images=frames[1:])
     data = (pictures / "whole.png").read_bytes()
     (pictures / "cut.png").write_bytes(data[: len(data) * 9 // 10])
     with pytest.raises(Undecodable):
-        ask(generator, "cut.png", scalex=100, encoding="webp")
-    assert ask(generator, "cut.png", scalex=100, encoding="jpeg").result == "miss"
+        ask(parts, "cut.png", scalex=100, encoding="webp")
+    assert ask(parts, "cut.png", scalex=100, encoding="jpeg").result == "miss"
 
 
 def test_a_pipe_in_the_place_of_a_source_is_not_waited_for(
-    generate: Generate, renderer: Counting, pictures: Path
+    assemble: Assemble, renderer: Counting, pictures: Path
 ) -> None:
-    generator = generate()
+    parts = assemble()
 
     def swap(job: object) -> None:
         (pictures / "cats/tom.jpg").unlink(missing_ok=True)
@@ -249,133 +246,134 @@ def test_a_pipe_in_the_place_of_a_source_is_not_waited_for(
 
     renderer.before = swap
     with pytest.raises(NotFound):
-        ask(generator, scalex=100)
+        ask(parts, scalex=100)
 
 
 def test_what_is_no_picture_is_not_found_unless_its_name_says_otherwise(
-    generator: Generator, renderer: Counting, pictures: Path
+    parts: Parts, renderer: Counting, pictures: Path
 ) -> None:
     (pictures / "noise.jpg").write_bytes(b"noise" * 100)
     for _ in range(3):
         with pytest.raises(NotFound):
-            ask(generator, "notes.txt", scalex=10)
+            ask(parts, "notes.txt", scalex=10)
         with pytest.raises(NotFound):
-            ask(generator, "page.svg")
+            ask(parts, "page.svg")
         with pytest.raises(NotFound):
-            ask(generator, "noise.jpg")
+            ask(parts, "noise.jpg")
         with pytest.raises(Undecodable, match="it is in no known format"):
-            ask(generator, "noise.jpg", scalex=10)
+            ask(parts, "noise.jpg", scalex=10)
     assert renderer.renders == 0
     assert renderer.probes == 3
 
 
-def test_a_picture_over_the_pixel_budget_is_refused(generate: Generate) -> None:
+def test_a_picture_over_the_pixel_budget_is_refused(assemble: Assemble) -> None:
     with pytest.raises(TooLarge, match="the source has 120000 pixels, above the limit of 1000"):
-        ask(generate(limits={"max_pixels": 1000}), scalex=10)
+        ask(assemble(limits={"max_pixels": 1000}), scalex=10)
 
 
 # --- crowds --------------------------------------------------------------------------------------------
 
 
-def test_a_crowd_costs_one_render(generator: Generator, renderer: Counting) -> None:
+def test_a_crowd_costs_one_render(parts: Parts, renderer: Counting) -> None:
     renderer.before = lambda job: time.sleep(0.2)
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda _: ask(generator, scalex=100), range(32)))
+        answers = list(pool.map(lambda _: ask(parts, scalex=100), range(32)))
     assert renderer.renders == 1
     results = [answer.result for answer in answers]
     assert results.count("miss") == 1
     assert set(results) <= {"miss", "coalesced", "hit"}
-    assert len({body_of(generator, answer) for answer in answers}) == 1
+    assert len({body_of(parts, answer) for answer in answers}) == 1
 
 
-def test_a_slow_render_does_not_hold_up_another(generate: Generate, renderer: Counting) -> None:
-    generator = generate(render={"processes": 2})
+def test_a_slow_render_does_not_hold_up_another(assemble: Assemble, renderer: Counting) -> None:
+    parts = assemble(render={"processes": 2})
     go = threading.Event()
     renderer.before = lambda job: go.wait(10) if job.recipe.width == 50 else None
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(ask, generator, scalex=50)
+        slow = pool.submit(ask, parts, scalex=50)
         for width in range(51, 61):
-            assert ask(generator, scalex=width).result == "miss"
+            assert ask(parts, scalex=width).result == "miss"
         assert not slow.done()
         go.set()
         assert slow.result().result == "miss"
 
 
-def test_too_many_requests_are_sent_away_at_once(generate: Generate, renderer: Counting) -> None:
-    generator = generate(render={"processes": 1, "queue": 1})
+def test_too_many_requests_are_sent_away_at_once(assemble: Assemble, renderer: Counting) -> None:
+    parts = assemble(render={"processes": 1, "queue": 1})
     go = threading.Event()
     renderer.before = lambda job: go.wait(10)
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(ask, generator, scalex=50), pool.submit(ask, generator, scalex=51)]
-        while len(generator._gate._waiting) < 1:
+        waiting = [pool.submit(ask, parts, scalex=50), pool.submit(ask, parts, scalex=51)]
+        while parts.counters.gauges()["renders_waiting"] < 1:
             time.sleep(0.01)
         with pytest.raises(Busy, match="too many pictures are waiting to be made") as caught:
-            ask(generator, scalex=52)
+            ask(parts, scalex=52)
         assert caught.value.retry_after_s >= 1
         go.set()
         assert [future.result().result for future in waiting] == ["miss", "miss"]
 
 
-def test_requests_that_wait_leave_threads_for_hits(generate: Generate, renderer: Counting) -> None:
-    generator = generate(server={"threads": 10})  # two may wait
-    ask(generator, scalex=40)
+def test_requests_that_wait_leave_threads_for_hits(assemble: Assemble, renderer: Counting) -> None:
+    parts = assemble(server={"threads": 10})  # two may wait
+    ask(parts, scalex=40)
     go = threading.Event()
     renderer.before = lambda job: go.wait(10)
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(ask, generator, scalex=50) for _ in range(2)]
-        while generator._gate._inside < 2:
+        waiting = [pool.submit(ask, parts, scalex=50) for _ in range(2)]
+        while parts.maker._gate._inside < 2:
             time.sleep(0.01)
         with pytest.raises(Busy, match="too many pictures are being made"):
-            ask(generator, scalex=51)
-        assert ask(generator, scalex=40).result == "hit"
+            ask(parts, scalex=51)
+        assert ask(parts, scalex=40).result == "hit"
         go.set()
         assert sorted(future.result().result for future in waiting) == ["coalesced", "miss"]
 
 
-def test_a_follower_does_not_wait_for_ever(generate: Generate, renderer: Counting) -> None:
-    generator = generate(render={"timeout_s": 1})
+@pytest.mark.slow
+def test_a_follower_does_not_wait_for_ever(assemble: Assemble, renderer: Counting) -> None:
+    parts = assemble(render={"timeout_s": 1})
     go = threading.Event()
     renderer.before = lambda job: go.wait(10)
     with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(ask, generator, scalex=50)
+        leader = pool.submit(ask, parts, scalex=50)
         while not renderer.jobs:
             time.sleep(0.01)
         with pytest.raises(TimedOut, match="still being made for somebody else"):
-            ask(generator, scalex=50)
+            ask(parts, scalex=50)
         go.set()
         assert leader.result().result == "miss"
 
 
-def test_a_failed_leader_leaves_nothing_locked(generator: Generator, renderer: Counting) -> None:
+def test_a_failed_leader_leaves_nothing_locked(parts: Parts, renderer: Counting) -> None:
     def fail(job: object) -> None:
         raise RuntimeError("a bug")
 
     renderer.before = fail
     with pytest.raises(RuntimeError):
-        ask(generator, scalex=50)
+        ask(parts, scalex=50)
     renderer.before = lambda job: None
-    assert ask(generator, scalex=50).result == "miss"
+    assert ask(parts, scalex=50).result == "miss"
 
 
 # --- purge and heal ------------------------------------------------------------------------------------
 
 
-def test_a_purge_while_rendering_leaves_nothing_behind(generate: Generate, renderer: Counting) -> None:
-    generator = generate()
-    store = generator.store
+def test_a_purge_while_rendering_leaves_nothing_behind(assemble: Assemble, renderer: Counting) -> None:
+    parts = assemble()
+    store = parts.store
     assert isinstance(store, DiskStore)
-    renderer.after = lambda job: store.renew_epoch()
-    answer = ask(generator, scalex=100)
-    assert hashlib.sha256(body_of(generator, answer)).hexdigest()[:32] == answer.etag.strip('"')
-    assert list(store.index.variants()) == []
+    renderer.after = lambda job: store.notices.renew()
+    answer = ask(parts, scalex=100)
+    assert hashlib.sha256(body_of(parts, answer)).hexdigest()[:32] == answer.etag.strip('"')
+    assert list(store.index.variants.good()) == []
     assert list(store.objects.walk()) == []
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut", "emptied", "altered"])
-def test_a_harmed_object_is_made_again(generate: Generate, renderer: Counting, harm: str) -> None:
-    generator = generate()
-    first = ask(generator, scalex=100)
-    store = generator.store
+def test_a_harmed_object_is_made_again(assemble: Assemble, renderer: Counting, harm: str) -> None:
+    parts = assemble()
+    first = ask(parts, scalex=100)
+    store = parts.store
     assert isinstance(store, DiskStore)
     (path,) = store.objects.walk()
     data = path.read_bytes()
@@ -387,71 +385,83 @@ def test_a_harmed_object_is_made_again(generate: Generate, renderer: Counting, h
         path.write_bytes(b"")
     else:
         path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
-    again = ask(generator, scalex=100)
+    again = ask(parts, scalex=100)
     assert again.result == "miss"
-    assert body_of(generator, again) == data
+    assert body_of(parts, again) == data
     assert again.etag == first.etag
-    assert ask(generator, scalex=100).result == "hit"
+    assert ask(parts, scalex=100).result == "hit"
 
 
+@pytest.mark.slow
 def test_the_whole_cache_folder_may_be_deleted_under_a_running_generator(
-    generate: Generate, renderer: Counting, tmp_path: Path
+    assemble: Assemble, renderer: Counting, tmp_path: Path
 ) -> None:
-    generator = generate()
-    ask(generator, scalex=100)
+    parts = assemble()
+    ask(parts, scalex=100)
     shutil.rmtree(tmp_path / "cache")
-    assert ask(generator, scalex=100).result in ("miss", "bypass")
-    ask(generator, scalex=101)
+    assert ask(parts, scalex=100).result in ("miss", "bypass")
+    ask(parts, scalex=101)
     time.sleep(2.1)  # if anything failed, the cache is tried again after two seconds
-    assert ask(generator, scalex=102).result == "miss"
-    assert ask(generate(), scalex=102).result == "hit"
+    assert ask(parts, scalex=102).result == "miss"
+    assert ask(assemble(), scalex=102).result == "hit"
 
 
 # --- where it may not be written -----------------------------------------------------------------------
 
 
-def test_memory_mode_writes_nothing(generate: Generate, tmp_path: Path) -> None:
-    generator = generate(cache={"mode": "memory"})
-    ask(generator, scalex=100)
+def test_memory_mode_writes_nothing(assemble: Assemble, tmp_path: Path) -> None:
+    parts = assemble(cache={"mode": "memory"})
+    ask(parts, scalex=100)
     assert not (tmp_path / "cache").exists()
 
 
-def test_memory_mode_is_bounded(generate: Generate, renderer: Counting) -> None:
-    generator = generate(cache={"mode": "memory", "memory_bytes": 20_000})
+def test_memory_mode_is_bounded(assemble: Assemble, renderer: Counting) -> None:
+    parts = assemble(cache={"mode": "memory", "memory_bytes": 20_000})
     for width in range(50, 150):
-        ask(generator, scalex=width)
-    assert ask(generator, scalex=149).result == "hit"
-    assert ask(generator, scalex=50).result == "miss"
-    assert generator.store._variants.bytes <= 20_000  # type: ignore[attr-defined]
+        ask(parts, scalex=width)
+    assert ask(parts, scalex=149).result == "hit"
+    assert ask(parts, scalex=50).result == "miss"
+    assert parts.store.index.variants.total_bytes() <= 20_000
 
 
-def test_a_full_cache_is_a_bypass(generate: Generate) -> None:
-    generator = generate(cache={"max_bytes": 1000})
-    assert ask(generator, scalex=100, quality=95).result == "bypass"
-    assert "max_bytes" in str(generator.health())
+def test_what_memory_forgets_at_once_is_sent_all_the_same(assemble: Assemble, renderer: Counting) -> None:
+    """As when many visitors at once want more than it may hold."""
+    parts = assemble(cache={"mode": "memory"})
+    answer = parts.generator.answer("cats/tom.jpg", parse_request([("scalex", "100")]))
+    assert answer.variant is not None
+    parts.store.remove(answer.variant)
+    assert len(body_of(parts, answer)) == answer.bytes
+    assert renderer.renders == 1
 
 
+def test_a_full_cache_is_a_bypass(assemble: Assemble) -> None:
+    parts = assemble(cache={"max_bytes": 1000})
+    assert ask(parts, scalex=100, quality=95).result == "bypass"
+    assert "max_bytes" in str(parts.health.check())
+
+
+@pytest.mark.slow
 def test_a_cache_folder_that_can_not_be_made_is_a_bypass(
-    generate: Generate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    assemble: Assemble, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    generator = generate()
+    parts = assemble()
     for width in range(50, 60):
-        assert ask(generator, scalex=width).result == "bypass"
+        assert ask(parts, scalex=width).result == "bypass"
     assert 1 <= len([record for record in caplog.records if "in trouble" in record.message]) <= 3
     (tmp_path / "cache").unlink()
     time.sleep(2.1)
-    assert ask(generator, scalex=100).result == "miss"
+    assert ask(parts, scalex=100).result == "miss"
     assert "the cache works again" in caplog.text
-    assert generator.health()["cache"] == {}
+    assert parts.health.check() == {}
 
 
 def test_a_disk_that_fails_is_no_fault_of_the_picture(
-    generate: Generate, pictures: Path, renderer: Counting
+    assemble: Assemble, pictures: Path, renderer: Counting
 ) -> None:
     def fail(job: object) -> None:
         raise OSError(5, "Input/output error")
 
     renderer.before = fail
     with pytest.raises(Unavailable, match="can't be read at the moment"):
-        ask(generate(), scalex=100)
+        ask(assemble(), scalex=100)

@@ -16,16 +16,17 @@ import pytest
 from flask import Flask, render_template_string
 from markupsafe import Markup
 from PIL import Image
-from support.asking import Buffered, Counting
+from support.asking import Buffered, Counting, ask
+from support.clock import Clock
 from support.drawing import quarters
 
 from imagefactory import ImageFactory
 from imagefactory.config import from_mapping
-from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter
+from imagefactory.factory import Parts
 from imagefactory.markup import Pictures
 from imagefactory.markup.queries import SIZES
-from imagefactory.storage.index import Index
+from imagefactory.storage.database import Database
 from imagefactory.urls.signing import Policy
 
 TOM = "cats/tom.jpg"  # 400 x 300
@@ -57,16 +58,16 @@ def picture(pictures: Pictures, path: str = TOM, **arguments: Any) -> list[Any]:
 
 
 @pytest.fixture
-def make(generate: Callable[..., Generator]) -> Make:
+def make(assemble: Callable[..., Parts]) -> Make:
     def pages(debug: bool = True, base_url: str | None = None, **sections: Any) -> Pictures:
         presets = {"thumb": {"size": "100x100", "fit": "cover"}, "webp": {"scalex": 50, "encoding": "webp"}}
-        return Pictures(generate(**{"presets": presets, **sections}), debug=debug, base_url=base_url)
+        return Pictures(assemble(**{"presets": presets, **sections}), debug=debug, base_url=base_url)
 
     return pages
 
 
 @pytest.fixture
-def site(tmp_path: Path, pictures: Path, renderer: Counting) -> Callable[..., Flask]:
+def site(tmp_path: Path, pictures: Path, renderer: Counting, clock: Clock) -> Callable[..., Flask]:
     def host(**sections: Any) -> Flask:
         app = Flask("host", root_path=str(tmp_path))
         app.test_client_class = Buffered
@@ -74,7 +75,7 @@ def site(tmp_path: Path, pictures: Path, renderer: Counting) -> Callable[..., Fl
         presets = {"thumb": {"size": "100x100", "fit": "cover"}}
         app.config["IMAGEFACTORY"] = {"paths": paths, "presets": presets, **sections}
         app.debug = True
-        ImageFactory(app, renderer=renderer)
+        ImageFactory(app, renderer=renderer, clock=clock)
         app.add_url_rule("/", "page", lambda: render_template_string(app.config["PAGE"]))
         return app
 
@@ -323,7 +324,7 @@ def test_what_is_trimmed_has_one_url_without_a_width(
     assert [source.get(name) for name in ("sizes", "width")] == [None, None]
     assert re.fullmatch(r"[^ ,]+", source.get("srcset"))
     assert [image.get(name) for name in ("srcset", "sizes", "width", "data-imagefactory")] == [None] * 4
-    assert pages.generator.rules.request(parse_qsl(urlsplit(image.get("src")).query)).version
+    assert pages.site.resolver.request(parse_qsl(urlsplit(image.get("src")).query)).version
     assert " " not in url
 
 
@@ -334,15 +335,15 @@ def test_a_candidate_on_the_ladder_has_the_ratio_that_was_asked_for(
     make: Make, fit: str, ladder: Sequence[int], widths: Sequence[int] | None
 ) -> None:
     pages = make(limits={"sizes": "ladder", "ladder": ladder})
-    rules, source = pages.generator.rules, pages.generator.source(TOM)
+    resolver, source = pages.site.resolver, pages.site.source(TOM)
     for size in ("90x300", "80x200", "380x100", "60x600", "300x20", "5000x40", "400x300"):
         for enlarge in (0, 1):
             image = picture(pages, formats=(), size=size, fit=fit, enlarge=enlarge, widths=widths)[-1]
             ratio = int(image.get("width")) / int(image.get("height"))
             found = urls(image.get("srcset", "")) or {0: image.get("src")}
             for promised, url in found.items():
-                request = rules.request(parse_qsl(urlsplit(url).query))
-                width, height = rules.version(source, request.recipe, "jpeg")[1]
+                request = resolver.request(parse_qsl(urlsplit(url).query))
+                width, height = resolver.version(source, request.recipe, "jpeg")[1]
                 assert (request.recipe.width in ladder, promised in (0, width)) == (True, True)
                 assert abs(width / ratio - height) <= 1.5 + 0.5 * width / int(image.get("width")), url
 
@@ -539,24 +540,27 @@ def test_a_missing_picture(make: Make, caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_a_warm_page_reads_one_row_at_most_and_renders_nothing(
-    site: Callable[..., Flask], pictures: Path, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+    site: Callable[..., Flask],
+    pictures: Path,
+    renderer: Counting,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(20):
         quarters(200, 100 + number).save(pictures / f"{number}.jpg")
     app = site()
     app.config["PAGE"] = "{% for n in range(20) %}{{ picture(n ~ '.jpg', alt='x') }}{% endfor %}"
-    generator: Generator = app.extensions["imagefactory"].generator
-    generator._clock = lambda: 4e9  # so that no stamp is young
+    clock.now_s = 4e9  # so that no stamp is young
     first = app.test_client().get("/").text
     reads: list[str] = []
-    get = Index._get
+    get = Database.get
 
-    def noted(self: Index, key: str) -> Any:
+    def noted(self: Database, key: str) -> Any:
         if not key.startswith("state "):  # which the keepers of earlier tests read, in their threads
             reads.append(key)
         return get(self, key)
 
-    monkeypatch.setattr(Index, "_get", noted)
+    monkeypatch.setattr(Database, "get", noted)
     probes = renderer.probes
     counts = []
     for _ in range(2):
@@ -628,10 +632,10 @@ def test_iterators_are_as_lists(make: Make) -> None:
 
 def test_a_placeholder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = make()
-    plain = pages.generator.source(TOM)
+    plain = pages.site.source(TOM)
 
     def hold(text: str) -> None:
-        monkeypatch.setattr(pages.generator, "source", lambda path: replace(plain, placeholder=text))
+        monkeypatch.setattr(Parts, "source", lambda parts, path: replace(plain, placeholder=text))
 
     hold(TINY)
     style = f"background:url({TINY}) center/cover no-repeat"
@@ -646,15 +650,15 @@ def test_a_placeholder(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_render_brings_the_placeholder(make: Make) -> None:
     pages = make()
     assert picture(pages)[-1].get("style") is None
-    request = pages.generator.rules.request([("scalex", "50")])
-    pages.generator.answer(TOM, request)
+    assert isinstance(pages.site, Parts)
+    ask(pages.site, TOM, scalex=50)
     shown = picture(pages)[-1].get("style")
-    assert shown == f"background:url({pages.generator.source(TOM).placeholder}) center/cover no-repeat"
+    assert shown == f"background:url({pages.site.source(TOM).placeholder}) center/cover no-repeat"
 
 
 def make_like(pages: Pictures) -> Pictures:
     """The same without a memory."""
-    return Pictures(pages.generator, debug=True)
+    return Pictures(pages.site, debug=True)
 
 
 class FakeSigner:
@@ -673,7 +677,7 @@ class FakeSigner:
 def test_urls_are_signed_without_their_version(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = make(limits={"sizes": "signed"}, signing={"keys": {"web": "x" * 16}})
     signer = FakeSigner()
-    monkeypatch.setattr(pages.generator.access, "signer", signer)
+    monkeypatch.setattr(pages.site.access, "signer", signer)
     url = pages.url(TOM, scalex=100)
     assert parse_qsl(urlsplit(url).query)[-2:] == [("k", "web"), ("s", "sig1")]
     assert signer.asked == [(TOM, [("scalex", "100")], None, None)]
@@ -687,13 +691,15 @@ def test_urls_are_signed_without_their_version(make: Make, monkeypatch: pytest.M
     assert [policy for *_, policy in signer.asked[2:]] == [None] * 9
 
 
-def test_an_expiry_is_rounded_up(generate: Callable[..., Generator], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1_000_000_003.0]
-    generator = generate(lambda: now[0], limits={"sizes": "signed"}, signing={"keys": {"web": "x" * 16}})
+def test_an_expiry_is_rounded_up(
+    assemble: Callable[..., Parts], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = assemble(limits={"sizes": "signed"}, signing={"keys": {"web": "x" * 16}})
     signer = FakeSigner()
-    monkeypatch.setattr(generator.access, "signer", signer)
-    pages = Pictures(generator, debug=True)
-    for now[0] in (1_000_000_003.0, 1_000_000_090.0, 1_000_000_101.0):
+    monkeypatch.setattr(parts.access, "signer", signer)
+    pages = Pictures(parts, debug=True)
+    for now_s in (1_000_000_003.0, 1_000_000_090.0, 1_000_000_101.0):
+        clock.now_s = now_s
         pages.url(TOM, scalex=100, expires=1000)
     assert [end for _, _, end, _ in signer.asked] == [1_000_001_100, 1_000_001_200]
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.errors import BadParameter
-from imagefactory.model.formats import ENCODINGS, Header
+from imagefactory.model.formats import ENCODINGS
 from imagefactory.model.geometry import clamp, settle, snap
 from imagefactory.model.recipe import COMPASS, Recipe, Rect, parse
+from imagefactory.model.source import Header
 from imagefactory.urls.query import parse_request
 
 LANDSCAPE = Header(800, 600, "JPEG")

@@ -14,14 +14,15 @@ import pytest
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 from support.asking import Counting, ask
+from support.clock import Clock
 from support.doors import environ_of, send
 from support.drawing import quarters
 from support.serving import Client, Server, eventually, serving, write_config
 
 from imagefactory import create_app
 from imagefactory.config import Config
-from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
+from imagefactory.factory import Parts
 from imagefactory.monitoring.numbers import History, Reader, Reading
 from imagefactory.monitoring.prometheus import exposition
 from imagefactory.storage.disk import DiskStore
@@ -59,11 +60,7 @@ def scrape(asked: Any) -> dict[tuple[str, ...], float]:
 @pytest.fixture(params=["disk", "memory"])
 def site(request: Any, configure: Callable[..., Config], renderer: Counting) -> Flask:
     """An app whose clock trusts the stamps of the pictures, so that the fast path takes part."""
-    app = create_app(configure(cache={"mode": request.param}), renderer=renderer)
-    generator = app.extensions["imagefactory"].generator
-    real = generator._clock
-    generator._clock = lambda: real() + 10
-    return app
+    return create_app(configure(cache={"mode": request.param}), renderer, Clock(ahead_s=10))
 
 
 def get(app: Flask, url: str, method: str = "GET", **headers: str) -> tuple[str, dict[str, str], bytes]:
@@ -252,23 +249,23 @@ def test_scripts_of_other_origins_get_no_numbers(configure: Callable[..., Config
 
 
 def test_counts_stay_when_the_index_can_not_be_read(
-    generate: Callable[..., Generator], monkeypatch: pytest.MonkeyPatch
+    assemble: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = generate()
-    ask(generator, scalex=100)
-    generator.tally.add("requests miss jpeg 200")
-    reader = Reader(generator)
+    parts = assemble()
+    ask(parts, scalex=100)
+    parts.counters.add("requests miss jpeg 200")
+    reader = Reader(parts)
     before = reader.take()
     assert before.counters["requests miss jpeg 200"] == 1 and before.is_fresh
 
     def fail(*arguments: object) -> None:
         raise StorageError("index", "the index can't be used")
 
-    store = generator.store
+    store = parts.store
     assert isinstance(store, DiskStore)
-    for name in ("counters", "add_up"):
-        monkeypatch.setattr(store.index, name, fail)
-    generator.tally.add("requests miss jpeg 200")
+    for name in ("all", "add"):
+        monkeypatch.setattr(store.index.counts, name, fail)
+    parts.counters.add("requests miss jpeg 200")
     during = reader.take()
     assert (during.counters, during.variants, during.is_fresh) == (before.counters, 1, False)
     assert during.troubles == {"index"}
@@ -276,18 +273,17 @@ def test_counts_stay_when_the_index_can_not_be_read(
     assert reader.take().counters["requests miss jpeg 200"] == 2
 
 
-def test_a_new_index_begins_at_zero_and_is_no_error(generate: Callable[..., Generator]) -> None:
-    reader = Reader(generate())
+def test_a_new_index_begins_at_zero_and_is_no_error(assemble: Callable[..., Parts]) -> None:
+    reader = Reader(assemble())
     reading = reader.take()
     assert (reading.counters, reading.variants, reading.processes) == ({}, 0, 1)
 
 
-def test_samples_are_taken_once_in_each_step(generate: Callable[..., Generator]) -> None:
-    now = [1000.0]
-    generator = generate(lambda: now[0])
-    history = History(Reader(generator), step_s=5, length=3)
-    for now[0] in (1000.0, 1001.0, 1004.9, 1005.0, 1010.0, 1015.0, 1016.0):
-        history.look(now[0])
+def test_samples_are_taken_once_in_each_step(assemble: Callable[..., Parts], clock: Clock) -> None:
+    history = History(Reader(assemble()), step_s=5, length=3)
+    for now_s in (1000.0, 1001.0, 1004.9, 1005.0, 1010.0, 1015.0, 1016.0):
+        clock.now_s = now_s
+        history.look(now_s)
     assert [sample.time_s for sample in history.samples()] == [1005.0, 1010.0, 1015.0]
 
 

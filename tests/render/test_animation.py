@@ -405,6 +405,7 @@ def test_a_frame_cut_off_is_undecodable(tmp_path: Path) -> None:
     [path for path in photos() if is_moving(path)],
     ids=lambda p: p.name,
 )
+@pytest.mark.slow
 def test_a_real_animation_keeps_its_time_and_look(source: Path, encoding: str) -> None:
     given = opened_file(source)
     result = rendered(source, encoding)

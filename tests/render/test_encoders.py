@@ -211,6 +211,7 @@ def test_without_its_extra_the_writer_takes_zlib(monkeypatch: pytest.MonkeyPatch
     assert libdeflate.compressor.__wrapped__() is None
 
 
+@pytest.mark.slow
 def test_others_run_while_a_png_is_compressed(deflate: str) -> None:
     """Pillow's own writer holds the interpreter for a part of 64 kB at a time."""
     image = noise("RGB", (2000, 1500))

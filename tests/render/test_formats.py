@@ -36,9 +36,10 @@ from support.drawing import (
 )
 
 from imagefactory.errors import TooLarge, Undecodable
-from imagefactory.model.formats import ENCODINGS, Header
-from imagefactory.model.job import Job, Stamp
+from imagefactory.model.formats import ENCODINGS
+from imagefactory.model.job import Job
 from imagefactory.model.recipe import Recipe
+from imagefactory.model.source import Header, Stamp
 from imagefactory.render import containers, decoders
 from imagefactory.render import pipeline as render
 from imagefactory.render.source_file import SourceFile
@@ -645,6 +646,7 @@ BOMBS: list[tuple[str, Callable[[], bytes], set[str]]] = [
 
 @pytest.mark.parametrize(("name", "draw", "outcomes"), BOMBS, ids=[name for name, _, _ in BOMBS])
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_bomb_takes_little_time_and_memory(
     tmp_path: Path, name: str, draw: Callable[[], bytes], outcomes: set[str]
 ) -> None:

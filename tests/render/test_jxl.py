@@ -213,7 +213,7 @@ sys.modules["pyjpegxl"] = None  # as if it were not installed
 from imagefactory.errors import BadParameter
 from imagefactory.urls.negotiation import negotiate
 from imagefactory.urls.query import parse_request
-from imagefactory.storage.objects import Objects
+from imagefactory.storage.objects import DiskObjects
 from imagefactory.model.variant import Key
 from pathlib import Path
 try:
@@ -221,7 +221,7 @@ try:
 except BadParameter as error:
     print(error)
 print(negotiate("image/jxl,image/webp;q=0.5", "jpeg"), negotiate("image/jxl", "png"))
-objects, key = Objects(Path("x")), Key("ab" * 32, "v1-10x10-q79", "jxl")
+objects, key = DiskObjects(Path("x")), Key("ab" * 32, "v1-10x10-q79", "jxl")
 print(objects.named(objects.name(key, "cd" * 16)) == (key, "cd" * 16))
 """
 

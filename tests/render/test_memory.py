@@ -13,9 +13,10 @@ from PIL import Image, ImageDraw
 from support.drawing import job, near, opened, orientation, photos, quarters, save, scene
 
 from imagefactory.errors import ImageFactoryError, SourceChanged, Undecodable
-from imagefactory.model.job import Stamp
 from imagefactory.model.recipe import Rect
-from imagefactory.render import Memory, decoders, framing, pipeline, render, saving
+from imagefactory.render import decoders, framing, pipeline, saving
+from imagefactory.render.memory import Memory
+from imagefactory.render.pipeline import render
 
 WIDTHS = (1000, 800, 640, 480, 320, 240, 160, 100)
 ORDERS = {
@@ -81,6 +82,7 @@ def glass(width: int = 1200, height: int = 900) -> Image.Image:
     ("name", "options"),
     [("a.png", {}), ("a.jpg", {"quality": 92}), ("b.png", {}), ("c.jpg", {"exif": orientation(6)})],
 )
+@pytest.mark.slow
 def test_a_ladder_is_as_if_each_step_was_rendered_alone(
     tmp_path: Path, memory: Memory, order: str, name: str, options: dict[str, Any]
 ) -> None:
@@ -91,6 +93,7 @@ def test_a_ladder_is_as_if_each_step_was_rendered_alone(
 
 
 @pytest.mark.parametrize("source", photos(), ids=lambda path: path.name)
+@pytest.mark.slow
 def test_a_ladder_of_a_photograph_is_as_if_each_step_was_rendered_alone(source: Path) -> None:
     memory = Memory(now_ns=later)
     for width in (640, 1280, 320, 150):
@@ -120,6 +123,7 @@ DRAWN = ("a.png", "b.png", "a.jpg", "p.png", "i.tif", "m.gif")
 
 
 @pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.slow
 def test_any_variant_is_the_same_after_all_others(tmp_path: Path, memory: Memory, name: str) -> None:
     source = drawn(tmp_path, name)
     for recipe in RECIPES:
@@ -272,7 +276,7 @@ def test_sources_are_not_mixed_up(tmp_path: Path, memory: Memory) -> None:
 def test_nothing_is_kept_of_a_source_that_just_changed(tmp_path: Path, count: dict[str, int]) -> None:
     """Two writes in one tick of the clock leave one stamp."""
     source = save(tmp_path, "a.png", drawing())
-    changed_ns = Stamp.of(source.stat()).ctime_ns
+    changed_ns = source.stat().st_ctime_ns
     now = [changed_ns + 1_999_999_999]
     memory = Memory(now_ns=lambda: now[0])
     for decodes in (1, 2):
@@ -286,6 +290,7 @@ def test_nothing_is_kept_of_a_source_that_just_changed(tmp_path: Path, count: di
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.png", "a.jpg", "p.png", "m.gif"])
+@pytest.mark.slow
 def test_what_is_kept_is_never_changed(tmp_path: Path, memory: Memory, name: str) -> None:
     source = drawn(tmp_path, name)
     render(job(source, width=200, anim=False), memory)
@@ -342,6 +347,7 @@ def test_another_source_takes_the_place(tmp_path: Path, memory: Memory) -> None:
 # --- who is to blame ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_is_told_once_for_each_job_that_the_source_is_decoded(tmp_path: Path, memory: Memory) -> None:
     told: list[int] = []
     for name in ("a.png", "m.gif"):

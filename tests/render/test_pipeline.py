@@ -36,10 +36,12 @@ from support.drawing import (
 )
 
 from imagefactory.errors import SourceChanged, TooLarge, Undecodable
-from imagefactory.model.formats import ENCODINGS, Header
+from imagefactory.model.formats import ENCODINGS
 from imagefactory.model.recipe import Rect
-from imagefactory.render import Memory, decoders, resizing
+from imagefactory.model.source import Header
+from imagefactory.render import decoders, resizing
 from imagefactory.render import pipeline as render
+from imagefactory.render.memory import Memory
 from imagefactory.render.source_file import SourceFile
 
 
@@ -610,7 +612,7 @@ def test_a_changed_source_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     source = save(tmp_path, "a.png", scene())
     work = job(source)
     with pytest.raises(SourceChanged):
-        render.render(replace(work, stamp=work.stamp._replace(mtime_ns=1)))
+        render.render(replace(work, stamp=work.stamp._replace(modified_ns=1)))
     load = decoders.load
 
     def touch_and_load(*arguments: Any) -> None:
@@ -737,6 +739,7 @@ def shown(image: Image.Image) -> Any:
 
 
 @pytest.mark.parametrize("source", FULL, ids=lambda path: path.name)
+@pytest.mark.slow
 def test_a_photograph_has_its_colours_in_every_encoding(source: Path) -> None:
     import numpy
     from skimage.color import deltaE_cie76, rgb2lab
@@ -780,6 +783,7 @@ def means(pixels: Any) -> Any:
     [path for path in FULL if path.stat().st_size > 50_000 and is_opaque(path)],
     ids=lambda p: p.name,
 )
+@pytest.mark.slow
 def test_a_scaled_decode_is_as_good_as_a_full_one(source: Path) -> None:
     import numpy
     from skimage.metrics import structural_similarity

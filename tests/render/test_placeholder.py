@@ -19,16 +19,17 @@ from typing import Any
 import pytest
 from PIL import Image
 from support.asking import Counting, ask, problems
+from support.clock import Clock
 from support.drawing import cmyk_profile, corners, job, near, orientation, quarters, rgb_profile, save
 
-from imagefactory.engine.generator import Generator
 from imagefactory.errors import StorageError
-from imagefactory.model.formats import Header
-from imagefactory.model.job import Rendered, Stamp
-from imagefactory.model.variant import Source
-from imagefactory.render import Memory, render
+from imagefactory.factory import Parts
+from imagefactory.model.job import Rendered
+from imagefactory.model.source import Header, Source, Stamp
+from imagefactory.render.memory import Memory
+from imagefactory.render.pipeline import render
 from imagefactory.render.placeholder import LONGEST
-from imagefactory.storage.index import Index
+from imagefactory.storage.index import DiskIndex
 from imagefactory.upkeep.warm.request import Budget, Order, Wish
 from imagefactory.upkeep.warm.run import warm
 from imagefactory.workers import messages
@@ -221,113 +222,118 @@ def test_a_worker_is_not_believed(text: object) -> None:
 # --- in the index ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(now_s=LATER_S)
+
+
 @pytest.fixture(params=["disk", "memory"])
-def generator(request: pytest.FixtureRequest, generate: Callable[..., Generator]) -> Generator:
+def parts(request: pytest.FixtureRequest, assemble: Callable[..., Parts]) -> Parts:
     cache = {"mode": "memory"} if request.param == "memory" else {}
-    return generate(clock=lambda: LATER_S, cache=cache)
+    return assemble(cache=cache)
 
 
-def row(generator: Generator, path: str = "cats/tom.jpg") -> str:
-    """The placeholder of *path*, as the generator knows it."""
-    return generator.source(path).placeholder
+def row(parts: Parts, path: str = "cats/tom.jpg") -> str:
+    """The placeholder of *path*, as it is known."""
+    return parts.source(path).placeholder
 
 
-def test_the_first_render_makes_it_and_no_other_is_asked(generator: Generator, renderer: Counting) -> None:
-    assert row(generator) == ""
-    ask(generator, w=40)
-    first = row(generator)
+def test_the_first_render_makes_it_and_no_other_is_asked(parts: Parts, renderer: Counting) -> None:
+    assert row(parts) == ""
+    ask(parts, w=40)
+    first = row(parts)
     assert corners(picture(first)) == FOUR
-    ask(generator, w=50)
+    ask(parts, w=50)
     assert [job.wants_placeholder for job in renderer.jobs] == [True, False]
-    assert row(generator) == first
+    assert row(parts) == first
 
 
-def test_a_cut_has_one_of_the_whole(generator: Generator) -> None:
-    ask(generator, rect="0,0,100,100")
-    assert corners(picture(row(generator))) == FOUR
+def test_a_cut_has_one_of_the_whole(parts: Parts) -> None:
+    ask(parts, rect="0,0,100,100")
+    assert corners(picture(row(parts))) == FOUR
 
 
-def test_a_hit_writes_nothing(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask(generator, w=40)
+def test_a_hit_writes_nothing(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(parts, w=40)
     written: list[Source] = []
-    monkeypatch.setattr(generator.store, "put_source", written.append)
-    assert ask(generator, w=40).result == "hit"
-    assert ask(generator, w=50).result == "miss"
+    monkeypatch.setattr(parts.store.index.sources, "put", written.append)
+    assert ask(parts, w=40).result == "hit"
+    assert ask(parts, w=50).result == "miss"
     assert written == []
 
 
-def test_a_preview_leaves_none(generator: Generator) -> None:
-    source = generator.source("cats/tom.jpg")
-    generator.preview(source, generator.rules.wanted(source, generator.rules.request([("w", "40")]), ""))
-    assert row(generator) == ""
+def test_a_preview_leaves_none(parts: Parts) -> None:
+    source = parts.source("cats/tom.jpg")
+    parts.maker.preview(source, parts.resolver.wanted(source, parts.resolver.request([("w", "40")]), ""))
+    assert row(parts) == ""
 
 
-def test_another_process_finds_it(generate: Callable[..., Generator], renderer: Counting) -> None:
-    one = generate(clock=lambda: LATER_S)
+def test_another_process_finds_it(assemble: Callable[..., Parts], renderer: Counting) -> None:
+    one = assemble()
     ask(one, w=40)
-    other = generate(clock=lambda: LATER_S)
+    other = assemble()
     assert row(other) == row(one) != ""
     ask(other, w=50)
     assert not renderer.jobs[-1].wants_placeholder
     assert problems(other.store) == []  # type: ignore[arg-type]
 
 
-def test_a_touched_source_keeps_it(generator: Generator, pictures: Path, renderer: Counting) -> None:
-    ask(generator, w=40)
-    first = row(generator)
+def test_a_touched_source_keeps_it(parts: Parts, pictures: Path, renderer: Counting) -> None:
+    ask(parts, w=40)
+    first = row(parts)
     os.utime(pictures / "cats" / "tom.jpg", (1, 1))
-    assert row(generator) == first
+    assert row(parts) == first
     copy = pictures / "cats" / "new.jpg"
     shutil.copy(pictures / "cats" / "tom.jpg", copy)
     copy.replace(pictures / "cats" / "tom.jpg")
-    assert row(generator) == first != ""
+    assert row(parts) == first != ""
     assert (renderer.renders, renderer.probes) == (1, 1)
 
 
-def test_a_replaced_source_gets_another(generator: Generator, pictures: Path) -> None:
-    ask(generator, w=40)
+def test_a_replaced_source_gets_another(parts: Parts, pictures: Path) -> None:
+    ask(parts, w=40)
     quarters().rotate(180).save(pictures / "cats" / "tom.jpg", quality=95)
-    assert row(generator) == ""
-    ask(generator, w=40)
-    assert corners(picture(row(generator))) == FOUR[::-1]
+    assert row(parts) == ""
+    ask(parts, w=40)
+    assert corners(picture(row(parts))) == FOUR[::-1]
 
 
 def test_a_source_replaced_during_the_render_does_not_get_it(
-    generator: Generator, pictures: Path, renderer: Counting
+    parts: Parts, pictures: Path, renderer: Counting
 ) -> None:
     def put_other(job: object) -> None:
         renderer.after = lambda job: None
         quarters().rotate(180).save(pictures / "cats" / "tom.jpg", quality=95)
-        assert row(generator) == ""  # another visitor, who has the new one read
+        assert row(parts) == ""  # another visitor, who has the new one read
 
     renderer.after = put_other
-    ask(generator, w=40)
-    assert row(generator) == ""
-    ask(generator, w=50)
-    assert corners(picture(row(generator))) == FOUR[::-1]
+    ask(parts, w=40)
+    assert row(parts) == ""
+    ask(parts, w=50)
+    assert corners(picture(row(parts))) == FOUR[::-1]
 
 
 def test_an_index_that_fails_is_no_matter(
-    generate: Callable[..., Generator], monkeypatch: pytest.MonkeyPatch
+    assemble: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = generate(clock=lambda: LATER_S)
-    row(generator)
+    parts = assemble()
+    row(parts)
 
     def fail(*args: object) -> None:
         raise StorageError("index", "no room")
 
-    monkeypatch.setattr(generator.store, "put_source", fail)
-    answer = ask(generator, w=40)
+    monkeypatch.setattr(parts.store.index.sources, "put", fail)
+    answer = ask(parts, w=40)
     assert (answer.result, answer.bytes > 0) == ("miss", True)
-    assert row(generator) == ""
+    assert row(parts) == ""
 
 
-def warmed(generator: Generator, *paths: str) -> tuple[int, int]:
+def warmed(parts: Parts, *paths: str) -> tuple[int, int]:
     """How many variants of *paths* were rendered, and how many were there."""
-    wish = Wish(generator.rules.request([("w", "40")]), "w=40")
+    wish = Wish(parts.resolver.request([("w", "40")]), "w=40")
     found = warm(
-        [generator],
-        generator.store,  # type: ignore[arg-type]
+        [parts],
+        parts.store,  # type: ignore[arg-type]
         [Order(path, [wish]) for path in paths],
         Budget(),
         threading.Event(),
@@ -337,25 +343,25 @@ def warmed(generator: Generator, *paths: str) -> tuple[int, int]:
     return found.rendered, found.present
 
 
-def test_warm_makes_it(generate: Callable[..., Generator]) -> None:
-    generator = generate(clock=lambda: LATER_S)
+def test_warm_makes_it(assemble: Callable[..., Parts]) -> None:
+    parts = assemble()
     for rendered in (2, 0):
-        assert warmed(generator, "cats/tom.jpg", "flag.png") == (rendered, 2 - rendered)
-        assert corners(picture(row(generator, "cats/tom.jpg"))) == FOUR
-        assert corners(picture(row(generator, "flag.png"))) == FOUR
+        assert warmed(parts, "cats/tom.jpg", "flag.png") == (rendered, 2 - rendered)
+        assert corners(picture(row(parts, "cats/tom.jpg"))) == FOUR
+        assert corners(picture(row(parts, "flag.png"))) == FOUR
 
 
 def test_warm_makes_that_of_a_copy_which_needs_no_render(
-    generate: Callable[..., Generator], pictures: Path, renderer: Counting
+    assemble: Callable[..., Parts], pictures: Path, renderer: Counting
 ) -> None:
-    generator = generate(clock=lambda: LATER_S)
-    assert warmed(generator, "cats/tom.jpg") == (1, 0)
+    parts = assemble()
+    assert warmed(parts, "cats/tom.jpg") == (1, 0)
     shutil.copy(pictures / "cats" / "tom.jpg", pictures / "copy.jpg")
-    assert ask(generator, "copy.jpg", w=40).result == "hit"
-    assert row(generator, "copy.jpg") == ""
+    assert ask(parts, "copy.jpg", w=40).result == "hit"
+    assert row(parts, "copy.jpg") == ""
     for _ in range(2):
-        assert warmed(generator, "copy.jpg") == (0, 1)
-        assert row(generator, "copy.jpg") == row(generator, "cats/tom.jpg") != ""
+        assert warmed(parts, "copy.jpg") == (0, 1)
+        assert row(parts, "copy.jpg") == row(parts, "cats/tom.jpg") != ""
         assert renderer.renders == 2
 
 
@@ -364,20 +370,20 @@ def test_warm_makes_that_of_a_copy_which_needs_no_render(
 SOURCE = Source("cats/tom.jpg", Stamp(1, 2, 3, 4), "ab" * 32, Header(400, 300, "JPEG"))
 
 
-def open_index(root: Path) -> Index:
-    return Index(root / "index", root / "locks" / "index", root / "tmp" / "damaged-index")
+def open_index(root: Path) -> DiskIndex:
+    return DiskIndex(root / "index", root / "locks" / "index", root / "tmp" / "damaged-index")
 
 
 @pytest.mark.parametrize("placeholder", ["", URI])
 def test_a_row_comes_back_as_it_went(tmp_path: Path, placeholder: str) -> None:
     source = replace(SOURCE, placeholder=placeholder)
-    open_index(tmp_path).put_source(source)
-    assert open_index(tmp_path).source(SOURCE.path) == source
+    open_index(tmp_path).sources.put(source)
+    assert open_index(tmp_path).sources.get(SOURCE.path) == source
 
 
 def test_a_row_without_one_is_written_as_ever(tmp_path: Path) -> None:
     """Else a cache from before would have all of its sources read again."""
-    open_index(tmp_path).put_source(SOURCE)
+    open_index(tmp_path).sources.put(SOURCE)
     with closing(sqlite3.connect(tmp_path / "index" / "cache.db")) as connection:
         ((value,),) = connection.execute("SELECT value FROM Cache WHERE tag = 'source'")
     assert value.rpartition(" ")[0] == (
@@ -388,15 +394,15 @@ def test_a_row_without_one_is_written_as_ever(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("found", ["<script>", URI + '">', 7, None, ["x"], URI + "A" * 1000])
 def test_a_row_that_says_something_else_has_none(tmp_path: Path, found: Any) -> None:
-    open_index(tmp_path).put_source(replace(SOURCE, placeholder=found))
-    assert open_index(tmp_path).source(SOURCE.path) == SOURCE
+    open_index(tmp_path).sources.put(replace(SOURCE, placeholder=found))
+    assert open_index(tmp_path).sources.get(SOURCE.path) == SOURCE
 
 
 def test_a_damaged_one_spoils_its_row(tmp_path: Path) -> None:
-    open_index(tmp_path).put_source(replace(SOURCE, placeholder=URI))
+    open_index(tmp_path).sources.put(replace(SOURCE, placeholder=URI))
     with closing(sqlite3.connect(tmp_path / "index" / "cache.db")) as connection, connection:
         connection.execute("UPDATE Cache SET value = replace(value, 'UklG', 'UklH')")
-    assert open_index(tmp_path).source(SOURCE.path) is None
+    assert open_index(tmp_path).sources.get(SOURCE.path) is None
 
 
 def test_sources_share_one_remembered_header_and_those_without_one_are_to_be_looked_at(
@@ -406,9 +412,9 @@ def test_sources_share_one_remembered_header_and_those_without_one_are_to_be_loo
     texts = ["", URI, URI.replace("UklG", "AAAA")]
     sources = [replace(SOURCE, path=str(i), placeholder=text) for i, text in enumerate(texts)]
     for source in sources:
-        index.put_source(source)
-    found = sorted(index.unchanged({source.path: source.stamp for source in sources}))
+        index.sources.put(source)
+    found = sorted(index.sources.unchanged({source.path: source.stamp for source in sources}))
     assert [(path, digest, header) for path, digest, header, _ in found] == [
         (source.path, source.digest, source.header) for source in sources[1:]
     ]
-    assert len(index._headers) == 1
+    assert len(index.sources._headers) == 1

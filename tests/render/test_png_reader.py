@@ -30,9 +30,11 @@ from support.drawing import (
 )
 
 from imagefactory.errors import ImageFactoryError
-from imagefactory.model.job import Job, Stamp
+from imagefactory.model.job import Job
 from imagefactory.model.recipe import Recipe
-from imagefactory.render import decoders, libdeflate, png_reader, render
+from imagefactory.model.source import Stamp
+from imagefactory.render import decoders, libdeflate, png_reader
+from imagefactory.render.pipeline import render
 from imagefactory.render.source_file import SourceFile
 
 Alone = Callable[[], None]
@@ -376,6 +378,7 @@ def test_where_memory_lasts_for_pillow_alone_it_lasts(tmp_path: Path) -> None:
 
 
 @needs_libdeflate
+@pytest.mark.slow
 def test_others_run_while_a_png_is_inflated(tmp_path: Path) -> None:
     rows = noise(3000, 2500, 8, 2)
     source = written(tmp_path, "a.png", file_of(3000, 2500, zlib.compress(rows, 1), colour=2))

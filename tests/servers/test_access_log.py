@@ -21,7 +21,7 @@ from imagefactory.errors import ConfigError
 from imagefactory.servers import access_log
 from imagefactory.servers.access_log import AccessLog, check_target
 from imagefactory.upkeep.warm.access_logs import LogEntry, read_log
-from imagefactory.web.clients import Proxies
+from imagefactory.web.http.clients import Proxies
 
 KEYS = ["time", "client", "method", "path", "query", "status", "bytes", "seconds"]
 KEYS += ["cache", "encoding", "referer", "user_agent"]
@@ -364,7 +364,7 @@ PROGRAM = """
 import resource, sys
 from imagefactory.servers import access_log
 from imagefactory.servers.access_log import AccessLog
-from imagefactory.web.clients import Proxies
+from imagefactory.web.http.clients import Proxies
 access_log._PAUSE_S = 1e6
 def app(environ, start_response):
     start_response("200 OK", [])

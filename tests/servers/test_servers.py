@@ -32,9 +32,9 @@ from support.serving import (
 )
 
 from imagefactory.config import from_mapping
-from imagefactory.servers import SERVERS
 from imagefactory.servers.common import with_share
 from imagefactory.servers.gunicorn import settings
+from imagefactory.servers.serving import SERVERS
 from imagefactory.workers.rendering import cores
 
 # By name: the options of `imagefactory serve`, or another program.

@@ -18,25 +18,25 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import StorageError, TimedOut
-from imagefactory.storage.claims import Claims
+from imagefactory.storage.claims import FileClaims
 
 HOLD = """
 import sys
 from pathlib import Path
-from imagefactory.storage.claims import Claims
-with Claims(Path(sys.argv[1])).take(sys.argv[2], 5):
+from imagefactory.storage.claims import FileClaims
+with FileClaims(Path(sys.argv[1])).take(sys.argv[2], 5):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.fixture
-def claims(tmp_path: Path) -> Claims:
-    return Claims(tmp_path / "locks" / "claims")
+def claims(tmp_path: Path) -> FileClaims:
+    return FileClaims(tmp_path / "locks" / "claims")
 
 
 @contextmanager
-def holder(claims: Claims, key: str) -> Iterator[subprocess.Popen[str]]:
+def holder(claims: FileClaims, key: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds *key* until its stdin is closed."""
     command = [sys.executable, "-c", HOLD, str(claims.path), key]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -51,7 +51,7 @@ def holder(claims: Claims, key: str) -> Iterator[subprocess.Popen[str]]:
         process.wait(10)
 
 
-def is_free(claims: Claims, key: str) -> bool:
+def is_free(claims: FileClaims, key: str) -> bool:
     try:
         with claims.take(key, 0):
             return True
@@ -59,13 +59,13 @@ def is_free(claims: Claims, key: str) -> bool:
         return False
 
 
-def test_a_free_key_is_had_at_once(claims: Claims) -> None:
+def test_a_free_key_is_had_at_once(claims: FileClaims) -> None:
     for _ in range(2):
         with claims.take("a", 0) as has_waited:
             assert not has_waited
 
 
-def test_threads_exclude_each_other(claims: Claims) -> None:
+def test_threads_exclude_each_other(claims: FileClaims) -> None:
     begun, inside, most = 0, 0, 0
     guard = threading.Lock()
 
@@ -93,10 +93,10 @@ def test_threads_exclude_each_other(claims: Claims) -> None:
     assert most == 1
 
 
-def test_two_objects_for_one_file_exclude_each_other(claims: Claims, tmp_path: Path) -> None:
+def test_two_objects_for_one_file_exclude_each_other(claims: FileClaims, tmp_path: Path) -> None:
     """Also when one of them goes through a link: closing or confusing descriptors would lose the lock."""
     (tmp_path / "alias").symlink_to(tmp_path)
-    others = [Claims(claims.path), Claims(tmp_path / "alias" / "locks" / "claims")]
+    others = [FileClaims(claims.path), FileClaims(tmp_path / "alias" / "locks" / "claims")]
     with claims.take("a", 0):
         assert [is_free(other, "a") for other in others] == [False, False]
         with holder(claims, "b"):  # the lock survived the others' tries
@@ -104,7 +104,7 @@ def test_two_objects_for_one_file_exclude_each_other(claims: Claims, tmp_path: P
     assert all(is_free(other, "a") for other in others)
 
 
-def test_processes_exclude_each_other(claims: Claims) -> None:
+def test_processes_exclude_each_other(claims: FileClaims) -> None:
     with holder(claims, "a") as process:
         assert not is_free(claims, "a")
         assert process.stdin
@@ -113,22 +113,25 @@ def test_processes_exclude_each_other(claims: Claims) -> None:
             assert has_waited
 
 
-def test_different_keys_do_not_wait_for_each_other(claims: Claims) -> None:
+def test_different_keys_do_not_wait_for_each_other(claims: FileClaims) -> None:
     with holder(claims, "a"):
         for number in range(2000):
             with claims.take(f"key {number}", 0) as has_waited:
                 assert not has_waited
 
 
-def test_two_keys_of_one_process_are_freed_one_by_one(claims: Claims) -> None:
+def test_two_keys_of_one_process_are_freed_one_by_one(claims: FileClaims) -> None:
     with claims.take("a", 0):
         with claims.take("b", 0):
             pass
-        probe = "import sys; from pathlib import Path; from imagefactory.storage.claims import Claims\n" + (
-            "for key in 'ab':\n"
-            "    try:\n"
-            "        with Claims(Path(sys.argv[1])).take(key, 0): print('free')\n"
-            "    except Exception as error: print(type(error).__name__)\n"
+        probe = (
+            "import sys; from pathlib import Path; from imagefactory.storage.claims import FileClaims\n"
+            + (
+                "for key in 'ab':\n"
+                "    try:\n"
+                "        with FileClaims(Path(sys.argv[1])).take(key, 0): print('free')\n"
+                "    except Exception as error: print(type(error).__name__)\n"
+            )
         )
         command = [sys.executable, "-c", probe, str(claims.path)]
         assert (
@@ -136,7 +139,7 @@ def test_two_keys_of_one_process_are_freed_one_by_one(claims: Claims) -> None:
         )
 
 
-def test_a_killed_process_holds_nothing(claims: Claims) -> None:
+def test_a_killed_process_holds_nothing(claims: FileClaims) -> None:
     with holder(claims, "a") as process:
         assert not is_free(claims, "a")
         process.send_signal(signal.SIGKILL)
@@ -144,19 +147,19 @@ def test_a_killed_process_holds_nothing(claims: Claims) -> None:
             pass
 
 
-def test_an_error_frees_the_claim(claims: Claims) -> None:
+def test_an_error_frees_the_claim(claims: FileClaims) -> None:
     with pytest.raises(RuntimeError), claims.take("a", 0):
         raise RuntimeError
     assert is_free(claims, "a")
 
 
-def test_an_oserror_of_the_block_is_not_taken_for_ours(claims: Claims) -> None:
+def test_an_oserror_of_the_block_is_not_taken_for_ours(claims: FileClaims) -> None:
     with pytest.raises(FileNotFoundError), claims.take("a", 0):
         raise FileNotFoundError
     assert is_free(claims, "a")
 
 
-def test_waiting_ends_in_time(claims: Claims) -> None:
+def test_waiting_ends_in_time(claims: FileClaims) -> None:
     with holder(claims, "a"):
         began = time.monotonic()
         with (
@@ -170,7 +173,7 @@ def test_waiting_ends_in_time(claims: Claims) -> None:
 FORK = """
 import os, sys
 from pathlib import Path
-from imagefactory.storage.claims import Claims
+from imagefactory.storage.claims import FileClaims
 from imagefactory.errors import TimedOut
 
 def is_free(key):
@@ -180,7 +183,7 @@ def is_free(key):
     except TimedOut:
         return False
 
-claims = Claims(Path(sys.argv[1]))
+claims = FileClaims(Path(sys.argv[1]))
 with claims.take("a", 0):
     child = os.fork()
     if child == 0:
@@ -201,7 +204,7 @@ os.waitpid(child, 0)
 """
 
 
-def test_a_forked_child_inherits_no_claim_and_ends_none(claims: Claims) -> None:
+def test_a_forked_child_inherits_no_claim_and_ends_none(claims: FileClaims) -> None:
     command = [sys.executable, "-c", FORK, str(claims.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout.splitlines() == ["child False True False", "second child False", "after True"]
@@ -210,9 +213,9 @@ def test_a_forked_child_inherits_no_claim_and_ends_none(claims: Claims) -> None:
 LATER = """
 import os, sys
 from pathlib import Path
-from imagefactory.storage.claims import Claims
+from imagefactory.storage.claims import FileClaims
 
-claims = Claims(Path(sys.argv[1]))
+claims = FileClaims(Path(sys.argv[1]))
 waiting, released = os.pipe()
 with claims.take("a", 0):
     child = os.fork()
@@ -225,7 +228,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_child_forked_in_the_middle_of_a_claim_can_take_it_when_it_is_freed(claims: Claims) -> None:
+def test_a_child_forked_in_the_middle_of_a_claim_can_take_it_when_it_is_freed(claims: FileClaims) -> None:
     command = [sys.executable, "-c", LATER, str(claims.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout.strip() == "0"
@@ -234,8 +237,8 @@ def test_a_child_forked_in_the_middle_of_a_claim_can_take_it_when_it_is_freed(cl
 LEADER = """
 import os, sys, time
 from pathlib import Path
-from imagefactory.storage.claims import Claims
-with Claims(Path(sys.argv[1])).take("a", 0):
+from imagefactory.storage.claims import FileClaims
+with FileClaims(Path(sys.argv[1])).take("a", 0):
     child = os.fork()
     if child == 0:
         print("forked", os.getpid(), flush=True)
@@ -246,7 +249,7 @@ with Claims(Path(sys.argv[1])).take("a", 0):
 """
 
 
-def test_a_claim_does_not_outlive_a_killed_leader_in_its_forked_worker(claims: Claims) -> None:
+def test_a_claim_does_not_outlive_a_killed_leader_in_its_forked_worker(claims: FileClaims) -> None:
     command = [sys.executable, "-c", LEADER, str(claims.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -261,7 +264,7 @@ def test_a_claim_does_not_outlive_a_killed_leader_in_its_forked_worker(claims: C
             os.kill(worker, signal.SIGKILL)
 
 
-def test_the_file_is_its_owners_alone_whatever_the_umask(claims: Claims) -> None:
+def test_the_file_is_its_owners_alone_whatever_the_umask(claims: FileClaims) -> None:
     before = os.umask(0o000)
     try:
         with claims.take("a", 0):
@@ -273,7 +276,7 @@ def test_the_file_is_its_owners_alone_whatever_the_umask(claims: Claims) -> None
     assert claims.path.stat().st_size == 0
 
 
-def test_claims_go_on_when_somebody_empties_the_cache_folder(claims: Claims) -> None:
+def test_claims_go_on_when_somebody_empties_the_cache_folder(claims: FileClaims) -> None:
     with claims.take("a", 0):
         pass
     shutil.rmtree(claims.path.parent)
@@ -287,6 +290,6 @@ def test_a_claims_file_that_can_not_be_made_is_a_storage_error(tmp_path: Path) -
     (tmp_path / "locks").write_text("a file where the folder should be")
     with (
         pytest.raises(StorageError, match="claims can't be locked"),
-        Claims(tmp_path / "locks" / "claims").take("a", 0),
+        FileClaims(tmp_path / "locks" / "claims").take("a", 0),
     ):
         pass

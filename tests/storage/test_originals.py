@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import NotFound, TooLarge
-from imagefactory.storage.originals import Sources
+from imagefactory.storage.originals import Originals
 
 REFUSED = [
     "",
@@ -51,7 +51,7 @@ REFUSED = [
 
 
 @pytest.fixture
-def sources(tmp_path: Path, pictures: Path) -> Sources:
+def sources(tmp_path: Path, pictures: Path) -> Originals:
     (tmp_path / "secret.jpg").write_bytes((pictures / "cats/tom.jpg").read_bytes())
     (pictures / ".hidden.jpg").write_bytes(b"hidden")
     (pictures / ".git").mkdir()
@@ -64,18 +64,18 @@ def sources(tmp_path: Path, pictures: Path) -> Sources:
     (pictures / "inside.jpg").symlink_to("cats/tom.jpg")
     (pictures / "folder").symlink_to("cats")
     os.mkfifo(pictures / "pipe.jpg")
-    return Sources(pictures, 10**6)
+    return Originals(pictures, 10**6)
 
 
 @pytest.mark.parametrize("path", REFUSED, ids=[repr(path[:20]) for path in REFUSED])
-def test_what_is_not_canonical_hidden_outside_or_no_file_is_not_found(sources: Sources, path: str) -> None:
+def test_what_is_not_canonical_hidden_outside_or_no_file_is_not_found(sources: Originals, path: str) -> None:
     with pytest.raises(NotFound, match="^there is no picture at this address$"):
         sources.open(path)
 
 
 @pytest.mark.parametrize("path", ["cats/tom.jpg", "inside.jpg", "folder/tom.jpg"])
 def test_a_file_in_the_folder_is_found_also_through_a_link_that_stays_inside(
-    sources: Sources, path: str
+    sources: Originals, path: str
 ) -> None:
     file, stamp = sources.open(path)
     with file:
@@ -84,13 +84,13 @@ def test_a_file_in_the_folder_is_found_also_through_a_link_that_stays_inside(
 
 
 @pytest.mark.parametrize("name", ["ä ö.jpg", "日本.jpg", "a+b&c=d?.jpg", "100%.jpg", "x'\".jpg", "a..b.jpg"])
-def test_names_may_be_written_in_any_language(sources: Sources, name: str) -> None:
+def test_names_may_be_written_in_any_language(sources: Originals, name: str) -> None:
     (sources.root / name).write_bytes(b"x")
     file, _ = sources.open(name)
     file.close()
 
 
-def test_a_file_that_may_not_be_read_is_not_found(sources: Sources) -> None:
+def test_a_file_that_may_not_be_read_is_not_found(sources: Originals) -> None:
     (sources.root / "locked.jpg").write_bytes(b"x")
     (sources.root / "locked.jpg").chmod(0)
     if os.getuid() == 0:
@@ -99,14 +99,14 @@ def test_a_file_that_may_not_be_read_is_not_found(sources: Sources) -> None:
         sources.open("locked.jpg")
 
 
-def test_a_file_with_too_many_bytes_is_refused_before_it_is_read(sources: Sources) -> None:
+def test_a_file_with_too_many_bytes_is_refused_before_it_is_read(sources: Originals) -> None:
     with (sources.root / "huge.jpg").open("wb") as file:
         file.truncate(10**12)  # sparse
     with pytest.raises(TooLarge, match="the source has 1000000000000 bytes, above the limit of 1000000"):
         sources.digest("huge.jpg")
 
 
-def test_a_walk_lists_regular_visible_files_in_order(sources: Sources) -> None:
+def test_a_walk_lists_regular_visible_files_in_order(sources: Originals) -> None:
     assert list(sources.walk()) == [
         "flag.png",
         "hiddenlink.jpg",
@@ -121,7 +121,7 @@ def test_a_walk_lists_regular_visible_files_in_order(sources: Sources) -> None:
 @pytest.mark.parametrize(
     "name", ["Screenshot 9.41\u202fPM.png", "no\xa0break.png", "bidi\u202e.png", "bell\x07.png"]
 )
-def test_a_walk_finds_what_a_url_finds(sources: Sources, pictures: Path, name: str) -> None:
+def test_a_walk_finds_what_a_url_finds(sources: Originals, pictures: Path, name: str) -> None:
     (pictures / name).write_bytes(b"x")
     try:
         sources.stamp(name)
@@ -131,7 +131,7 @@ def test_a_walk_finds_what_a_url_finds(sources: Sources, pictures: Path, name: s
     assert (name in sources.walk()) == has_one == ("\x07" not in name)
 
 
-def test_bytes_that_are_no_text_are_no_path(sources: Sources, pictures: Path) -> None:
+def test_bytes_that_are_no_text_are_no_path(sources: Originals, pictures: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     (pictures / name).write_bytes(b"x")
     assert name not in sources.walk()

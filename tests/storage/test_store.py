@@ -18,11 +18,13 @@ import pytest
 from support.asking import problems
 
 from imagefactory.errors import StorageError, TimedOut
-from imagefactory.model.formats import Header
-from imagefactory.model.job import Rendered, Stamp
-from imagefactory.model.variant import Key, Source, Variant
-from imagefactory.storage.disk import _ENTRY_BYTES as ENTRY_BYTES
-from imagefactory.storage.disk import DiskStore, MemoryStore, Store
+from imagefactory.model.job import Rendered
+from imagefactory.model.source import Header, Source, Stamp
+from imagefactory.model.variant import Key, Variant
+from imagefactory.storage.disk import DiskStore
+from imagefactory.storage.memory import _ENTRY_BYTES as ENTRY_BYTES
+from imagefactory.storage.memory import MemoryStore
+from imagefactory.storage.protocols import Store
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
 BODY = b"the bytes of a picture" * 10
@@ -49,10 +51,10 @@ def keep(store: Store, key: Key = KEY, body: bytes = BODY) -> Variant:
 
 
 def read(store: Store, variant: Variant) -> bytes | None:
-    body = store.body(variant)
+    body = store.objects.body(variant)
     if body is None:
         return None
-    return (body.root / body.name).read_bytes() if body.data is None else body.data
+    return body.read()
 
 
 def key(number: int) -> Key:
@@ -64,16 +66,16 @@ def key(number: int) -> Key:
 
 def test_an_empty_store_knows_nothing(store: Store) -> None:
     store.start()
-    assert store.find(KEY) is None
-    assert store.source(SOURCE.path) is None
-    assert store.body(Variant(KEY, "cd" * 32, 1, 1, 1)) is None
+    assert store.index.variants.get(KEY) is None
+    assert store.index.sources.get(SOURCE.path) is None
+    assert store.objects.body(Variant(KEY, "cd" * 32, 1, 1, 1)) is None
     store.probe(4096)
 
 
 def test_what_was_kept_is_found_with_its_bytes(store: Store) -> None:
     variant = keep(store)
     assert variant == Variant(KEY, hashlib.sha256(BODY).hexdigest(), len(BODY), 100, 75)
-    assert store.find(KEY) == variant
+    assert store.index.variants.get(KEY) == variant
     assert read(store, variant) == BODY
 
 
@@ -82,17 +84,17 @@ def test_an_empty_body_is_a_body(store: Store) -> None:
 
 
 def test_a_source_is_remembered_and_replaced(store: Store) -> None:
-    store.put_source(SOURCE)
-    assert store.source(SOURCE.path) == SOURCE
+    store.index.sources.put(SOURCE)
+    assert store.index.sources.get(SOURCE.path) == SOURCE
     newer = Source(SOURCE.path, Stamp(1, 2, 3, 5), "cd" * 32, SOURCE.header, is_racy=True)
-    store.put_source(newer)
-    assert store.source(SOURCE.path) == newer
+    store.index.sources.put(newer)
+    assert store.index.sources.get(SOURCE.path) == newer
 
 
 def test_what_is_kept_again_replaces_what_was_there(store: Store) -> None:
     old = keep(store)
     new = keep(store, body=b"another encoder's bytes")
-    assert store.find(KEY) == new
+    assert store.index.variants.get(KEY) == new
     assert read(store, new) == b"another encoder's bytes"
     assert read(store, old) is None
 
@@ -106,7 +108,7 @@ def test_a_removed_variant_is_gone_with_its_bytes(store: Store) -> None:
     variant, other = keep(store), keep(store, key(1))
     store.remove(variant)
     store.remove(variant)
-    assert store.find(KEY) is None
+    assert store.index.variants.get(KEY) is None
     assert read(store, variant) is None
     assert read(store, other) == BODY
 
@@ -120,7 +122,7 @@ def test_encodings_of_one_recipe_do_not_mix(store: Store) -> None:
 def test_a_body_above_the_bound_is_not_kept(store: Store) -> None:
     with suppress(StorageError):
         keep(store, body=bytes(10_001))
-    assert store.find(KEY) is None
+    assert store.index.variants.get(KEY) is None
     assert read(store, keep(store)) == BODY  # a small one fits still
 
 
@@ -132,17 +134,17 @@ def test_the_bound_holds(store: Store) -> None:
             kept += 1
         except StorageError as error:
             assert error.part == "budget"
-    alive = [number for number in range(30) if store.find(key(number))]
+    alive = [number for number in range(30) if store.index.variants.get(key(number))]
     assert len(alive) == (10_000 // (1000 + ENTRY_BYTES) if isinstance(store, MemoryStore) else 10)
     for number in alive:
-        variant = store.find(key(number))
+        variant = store.index.variants.get(key(number))
         assert variant
         assert read(store, variant) == bytes([number]) * 1000
 
 
 def test_a_claim_is_given_and_given_back(store: Store) -> None:
     for _ in range(2):
-        with store.claim(KEY, 1) as has_waited:
+        with store.claims.take(KEY.text(), 1) as has_waited:
             assert not has_waited
 
 
@@ -164,12 +166,12 @@ def test_threads_may_use_a_store_side_by_side(store: Store) -> None:
 def test_the_count_of_bytes_is_exact_through_replace_and_remove(disk: DiskStore) -> None:
     for number in range(5):
         keep(disk, key(number), bytes(100 + number))
-    assert disk.index.total_bytes() == 510
+    assert disk.index.variants.total_bytes() == 510
     keep(disk, key(0), bytes(7))
     keep(disk, key(0), bytes(7))
-    assert disk.index.total_bytes() == 417
+    assert disk.index.variants.total_bytes() == 417
     disk.remove(Variant(key(1), hashlib.sha256(bytes(101)).hexdigest(), 101, 100, 75))
-    assert disk.index.total_bytes() == 316
+    assert disk.index.variants.total_bytes() == 316
     assert problems(disk) == []
 
 
@@ -184,7 +186,7 @@ def test_another_store_of_the_same_folder_sees_what_was_kept(disk: DiskStore) ->
     variant = keep(disk)
     other = DiskStore(disk.root, 10_000)
     other.start()
-    assert other.find(KEY) == variant
+    assert other.index.variants.get(KEY) == variant
     assert read(other, variant) == BODY
 
 
@@ -192,7 +194,7 @@ def test_the_folders_have_their_modes_whatever_the_umask(disk: DiskStore) -> Non
     before = os.umask(0o000)
     try:
         disk.start()
-        with disk.claim(KEY, 1):
+        with disk.claims.take(KEY.text(), 1):
             keep(disk)
     finally:
         os.umask(before)
@@ -203,7 +205,7 @@ def test_the_folders_have_their_modes_whatever_the_umask(disk: DiskStore) -> Non
 
 def test_nothing_else_lies_in_the_cache_folder(disk: DiskStore) -> None:
     disk.start()
-    with disk.claim(KEY, 1):
+    with disk.claims.take(KEY.text(), 1):
         keep(disk)
     assert {path.name for path in disk.root.iterdir()} == {"index", "objects", "tmp", "locks", "epoch"}
     assert {path.name for path in (disk.root / "locks").iterdir() if path.suffix != ".session"} == {
@@ -220,6 +222,7 @@ def lock(store: DiskStore) -> closing[sqlite3.Connection]:
     return closing(connection)
 
 
+@pytest.mark.slow
 def test_an_object_whose_row_can_not_be_written_is_removed(disk: DiskStore) -> None:
     keep(disk, key(1))
     with lock(disk), pytest.raises(StorageError, match="the index is locked"):
@@ -227,6 +230,7 @@ def test_an_object_whose_row_can_not_be_written_is_removed(disk: DiskStore) -> N
     assert problems(disk) == []
 
 
+@pytest.mark.slow
 def test_a_row_keeps_its_object_when_the_same_bytes_can_not_be_kept_again(disk: DiskStore) -> None:
     """Two makers of one variant, the second row fails: the first one is there and needs its object."""
     variant = keep(disk)
@@ -240,7 +244,7 @@ def test_no_temp_file_is_left_when_keeping_fails(disk: DiskStore) -> None:
         keep(disk, body=bytes(10_001))
     with pytest.raises(RuntimeError), disk.temp():
         raise RuntimeError
-    assert list(disk.objects.tmp.iterdir()) == []
+    assert list(disk.temps.folder.iterdir()) == []
 
 
 CHURN = """
@@ -259,7 +263,7 @@ while True:
             temp.path.write_bytes(random.randbytes(random.randrange(1, 50_000)))
             store.keep(key, Rendered(1, 1), temp)
     else:
-        found = store.find(key)
+        found = store.index.variants.get(key)
         if found:
             store.remove(found)
 """
@@ -281,17 +285,16 @@ def test_after_a_kill_no_row_lacks_its_object_and_the_count_is_right(tmp_path: P
 
 
 def test_a_start_sweeps_what_a_killed_writer_left(disk: DiskStore) -> None:
-    disk.objects.tmp.mkdir(parents=True)
-    (disk.objects.tmp / "half").write_bytes(b"half a picture")
+    disk.temps.folder.mkdir(parents=True)
+    (disk.temps.folder / "half").write_bytes(b"half a picture")
     disk.start()
-    assert list(disk.objects.tmp.iterdir()) == []
+    assert list(disk.temps.folder.iterdir()) == []
 
 
 def test_processes_wait_for_a_claim(disk: DiskStore) -> None:
     code = (
         "import sys; from pathlib import Path; from imagefactory.storage.disk import DiskStore\n"
-        "from imagefactory.model.variant import Key\n"
-        f"with DiskStore(Path(sys.argv[1]), 1).claim(Key({KEY.digest!r}, {KEY.recipe!r}, 'jpeg'), 1):\n"
+        f"with DiskStore(Path(sys.argv[1]), 1).claims.take({KEY.text()!r}, 1):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(disk.root)]
@@ -299,12 +302,12 @@ def test_processes_wait_for_a_claim(disk: DiskStore) -> None:
         assert process.stdin
         assert process.stdout
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(TimedOut), disk.claim(KEY, 0.1):
+        with pytest.raises(TimedOut), disk.claims.take(KEY.text(), 0.1):
             pass
-        with disk.claim(key(1), 0):
+        with disk.claims.take(key(1).text(), 0):
             pass
         process.stdin.close()
-        with disk.claim(KEY, 5) as has_waited:
+        with disk.claims.take(KEY.text(), 5) as has_waited:
             assert has_waited in (True, False)
 
 
@@ -314,30 +317,30 @@ def test_processes_wait_for_a_claim(disk: DiskStore) -> None:
 def test_a_thousand_quick_epochs_are_a_thousand_numbers(disk: DiskStore) -> None:
     seen = []
     for _ in range(1000):
-        disk.renew_epoch()
-        seen.append(disk.epoch())
+        disk.notices.renew()
+        seen.append(disk.notices.epoch())
     assert len(set(seen)) == 1000
     assert 0 not in seen
-    assert list(disk.objects.tmp.iterdir()) == []
+    assert list(disk.temps.folder.iterdir()) == []
 
 
 def test_an_epoch_is_a_time_that_every_file_system_holds(disk: DiskStore) -> None:
     for _ in range(100):
-        disk.renew_epoch()
-        assert 0 < disk.epoch() < 2**31 * 1_000_000_000
+        disk.notices.renew()
+        assert 0 < disk.notices.epoch() < 2**31 * 1_000_000_000
 
 
 def test_an_epoch_is_one_number_until_it_is_renewed_and_for_all(disk: DiskStore) -> None:
-    assert disk.epoch() == 0
+    assert disk.notices.epoch() == 0
     disk.start()
-    first = disk.epoch()
+    first = disk.notices.epoch()
     assert first != 0
     disk.start()
     other = DiskStore(disk.root, 1)
     other.start()
-    assert disk.epoch() == other.epoch() == first
-    other.renew_epoch()
-    assert disk.epoch() == other.epoch() != first
+    assert disk.notices.epoch() == other.notices.epoch() == first
+    other.notices.renew()
+    assert disk.notices.epoch() == other.notices.epoch() != first
 
 
 def test_an_index_that_was_replaced_is_used_after_following(disk: DiskStore) -> None:
@@ -345,10 +348,10 @@ def test_an_index_that_was_replaced_is_used_after_following(disk: DiskStore) -> 
     (disk.root / "index").rename(disk.root.parent / "old")
     other = DiskStore(disk.root, 10_000)
     keep(other, key(1))
-    other.renew_epoch()
+    other.notices.renew()
     disk.follow()
-    assert disk.find(KEY) is None
-    assert disk.find(key(1))
+    assert disk.index.variants.get(KEY) is None
+    assert disk.index.variants.get(key(1))
 
 
 # --- trouble -----------------------------------------------------------------------------------------------
@@ -360,7 +363,7 @@ def test_a_file_where_a_folder_should_be_is_a_storage_error(disk: DiskStore, blo
     path.parent.mkdir(exist_ok=True)
     path.write_text("in the way")
     disk.start()  # never fails
-    with pytest.raises(StorageError), disk.claim(KEY, 0):
+    with pytest.raises(StorageError), disk.claims.take(KEY.text(), 0):
         keep(disk)
     if blocked != "objects":
         with pytest.raises(StorageError):
@@ -373,7 +376,7 @@ def test_a_full_cache_says_so(disk: DiskStore) -> None:
     with pytest.raises(StorageError, match="reached its max_bytes of 10000") as caught:
         keep(disk, key(1), b"1")
     assert caught.value.part == "budget"
-    assert disk.find(KEY)
+    assert disk.index.variants.get(KEY)
     assert problems(disk) == []
 
 
@@ -384,15 +387,15 @@ def test_memory_forgets_the_oldest_that_nobody_used() -> None:
     store = MemoryStore(3 * (1000 + ENTRY_BYTES))
     for number in range(3):
         keep(store, key(number), bytes(1000))
-    assert store.find(key(0))
+    assert store.index.variants.get(key(0))
     keep(store, key(3), bytes(1000))
-    assert [number for number in range(4) if store.find(key(number))] == [0, 2, 3]
+    assert [number for number in range(4) if store.index.variants.get(key(number))] == [0, 2, 3]
 
 
 def test_memory_bounds_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemoryStore, "_max_sources", 10)
+    monkeypatch.setattr("imagefactory.storage.memory._MAX_SOURCES", 10)
     store = MemoryStore(1000)
     for number in range(100):
-        store.put_source(Source(str(number), Stamp(1, 2, 3, 4), "ab" * 32, None))
-        assert len(store._sources) <= 10
-    assert store.source("99")
+        store.index.sources.put(Source(str(number), Stamp(1, 2, 3, 4), "ab" * 32, None))
+        assert len(list(store.index.sources.walk())) <= 10
+    assert store.index.sources.get("99")

@@ -1,4 +1,4 @@
-"""A generator that counts its renders, asked without a server; and a look at the cache it leaves behind."""
+"""A renderer that counts, the parts of a site asked without a server, and a look at the cache they leave."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from imagefactory.engine.generator import Answer, Generator
-from imagefactory.model.formats import Header
+from imagefactory.engine.answer import Answer
+from imagefactory.factory import Parts
 from imagefactory.model.job import Job, Rendered
+from imagefactory.model.source import Header
 from imagefactory.storage.disk import DiskStore
+from imagefactory.storage.objects import DiskObjects
 from imagefactory.urls.query import parse_request
 from imagefactory.workers.rendering import InThread
 
@@ -49,27 +51,26 @@ class Counting(InThread):
         return rendered
 
 
-def ask(generator: Generator, path: str = "cats/tom.jpg", accept: str = "", **parameters: object) -> Answer:
-    """The generator's answer to ``path?parameters``, opened."""
+def ask(parts: Parts, path: str = "cats/tom.jpg", accept: str = "", **parameters: object) -> Answer:
+    """The generator's answer to ``path?parameters``, which was opened."""
     request = parse_request(
-        [(name, str(value)) for name, value in parameters.items()], salt=generator.rules.salt
+        [(name, str(value)) for name, value in parameters.items()], salt=parts.resolver.salt
     )
-    answer = generator.answer(path, request, accept)
-    if generator.open(answer) is None:
-        answer = generator.answer(path, request, accept, must_open=True)
+    answer = parts.generator.answer(path, request, accept)
+    body = parts.generator.open(answer)
+    if body is None:
+        answer = parts.generator.answer(path, request, accept, must_open=True)
+        body = parts.generator.open(answer)
+    if body is not None:
+        body.close()
     return answer
 
 
-def body_of(generator: Generator, answer: Answer) -> bytes:
+def body_of(parts: Parts, answer: Answer) -> bytes:
     """The bytes of an answer."""
-    body = generator.open(answer)
+    body = parts.generator.open(answer)
     assert body is not None
-    if body.data is not None:
-        return body.data
-    if body.file is not None:
-        with body.file:
-            return body.file.read()
-    return (body.root / body.name).read_bytes()
+    return body.read()
 
 
 def problems(store: DiskStore) -> list[str]:
@@ -78,14 +79,14 @@ def problems(store: DiskStore) -> list[str]:
     found = []
     expected = set()
     total = 0
-    for variant in store.index.variants():
+    objects = DiskObjects(store.objects.root)  # which has hashed none of them yet
+    for variant in store.index.variants.good():
         total += variant.bytes
         expected.add(store.objects.root / store.objects.name(variant.key, variant.body))
-        store.objects._seen.clear()
-        if not store.objects.is_sound(variant):
+        if not objects.has(variant):
             found.append(f"no sound object for {variant.key.text()}")
     found += [f"no row for {path}" for path in store.objects.walk() if path not in expected]
-    found += [f"left behind: {path}" for path in store.objects.tmp.iterdir() if path.is_file()]
-    if total != store.index.total_bytes():
-        found.append(f"{store.index.total_bytes()} bytes counted, {total} bytes there")
+    found += [f"left behind: {path}" for path in store.temps.folder.iterdir() if path.is_file()]
+    if total != store.index.variants.total_bytes():
+        found.append(f"{store.index.variants.total_bytes()} bytes counted, {total} bytes there")
     return found

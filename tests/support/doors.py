@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,9 @@ from urllib.parse import unquote_to_bytes
 from flask import Flask
 from werkzeug.test import create_environ
 
+from imagefactory.factory import Parts
 from imagefactory.web.fastpath import FastPath
+from support.clock import Clock
 
 DATE_S = 784_111_777
 
@@ -69,14 +70,15 @@ def send(app: Any, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]],
 
 
 class Site:
-    """An app whose doors are asked one by one, each within *outer*; by its clock the pictures are old enough
-    for their stamps to be trusted."""
+    """An app whose doors are asked one by one, each within *outer*; its ``Clock`` is set ahead, so that the
+    pictures are old enough for their stamps to be trusted."""
 
     def __init__(self, app: Flask, outer: Callable[[Any], Any] = lambda inner: inner) -> None:
         assert isinstance(app.wsgi_app, FastPath)
         self.app, self.fast, self.view = app, app.wsgi_app, app.wsgi_app.app
-        self.generator = app.extensions["imagefactory"].generator
-        self.generator._clock = lambda: time.time() + 10
+        self.parts: Parts = app.extensions["imagefactory"].parts
+        self.clock: Clock = self.parts.clock
+        self.clock.ahead_s = 10
         self._handed_on = threading.local()
         self.fast.app = self._hand_on
         self._doors = outer(self.fast), outer(self.view)

@@ -17,8 +17,9 @@ from PIL import Image
 
 from imagefactory.model.formats import ENCODINGS
 from imagefactory.model.geometry import clamp
-from imagefactory.model.job import Job, Rendered, Stamp
+from imagefactory.model.job import Job, Rendered
 from imagefactory.model.recipe import Recipe
+from imagefactory.model.source import Stamp
 from imagefactory.render import pipeline as render
 
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 180, 30), (30, 30, 220), (250, 250, 250)

@@ -44,9 +44,14 @@ def fill_cache(store: DiskStore, count: int, per_source: int = 20) -> list[Varia
         for number in range(count)
     ]
     for start in range(0, count, 1000):
-        store.index.put_variants([(variant, 1000.0) for variant in variants[start : start + 1000]])
-    store.index.set_whole(True)
+        store.index.variants.put_many([(variant, 1000.0) for variant in variants[start : start + 1000]])
+    store.index.completeness.set_whole(True)
     return variants
+
+
+def close_index(store: DiskStore) -> None:
+    """Have this thread let go of the database, as at the end of a process."""
+    store.index.database.use("read", lambda cache: cache.close())
 
 
 def damage(path: Path, kind: str, dice: random.Random) -> None:
@@ -65,9 +70,9 @@ def state(root: Path) -> tuple[dict[str, bytes], set[tuple[str, str, int]], int]
     objects = {str(path.relative_to(root)): path.read_bytes() for path in store.objects.walk()}
     rows = {
         (row.key.text(), row.variant.body, row.bytes) if row.key and row.variant else ("damaged", "", 0)
-        for row in store.index.scan()
+        for row in store.index.variants.scan()
     }
-    return objects, rows, store.index.total_bytes()
+    return objects, rows, store.index.variants.total_bytes()
 
 
 def command(config: Path, *arguments: str) -> list[str]:

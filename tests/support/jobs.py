@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from imagefactory.model.job import Job, Stamp
+from imagefactory.model.job import Job
 from imagefactory.model.recipe import Recipe
+from imagefactory.model.source import Stamp
 
 
 def job(source: Path, target: Path | None = None, **changes: object) -> Job:

@@ -32,6 +32,7 @@ from PIL import Image
 from imagefactory.model.formats import PICTURE_SUFFIXES
 from imagefactory.storage.disk import DiskStore
 from support.asking import problems
+from support.filling import close_index
 from support.serving import Client, Reply, Server, is_right, left_in_tmp, write_config
 
 CLIENTS = 4
@@ -210,7 +211,7 @@ class Torture:
                 self.fault("wrong byte counts", text)
             elif is_stopped:
                 self.fault("temp files", text)
-        store.index._open().close()
+        close_index(store)
 
     def finish(self) -> None:
         """A last life, which ends in peace; then a look at what all of them left."""

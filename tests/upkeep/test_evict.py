@@ -22,13 +22,13 @@ from support.asking import problems
 from support.attack import Attack
 from support.serving import eventually, serving, write_config
 
-from imagefactory.engine.counters import Tally
-from imagefactory.engine.health import Troubles
+from imagefactory.engine.counters import Counters
+from imagefactory.engine.health import Health
 from imagefactory.errors import Full, StorageError
 from imagefactory.model.job import Rendered
 from imagefactory.model.variant import Key, Variant
 from imagefactory.storage.disk import DiskStore
-from imagefactory.storage.index import VariantRow
+from imagefactory.storage.variant_rows import VariantRow
 from imagefactory.upkeep import keeper
 from imagefactory.upkeep.evict import Evicted, evict
 from imagefactory.upkeep.keeper import Keeper
@@ -72,7 +72,7 @@ def change(disk: DiskStore, statement: str, *values: object) -> None:
 
 def left(disk: DiskStore) -> list[int]:
     """The numbers of the variants that are still there, by object and by row."""
-    rows = sorted(variant.width - 1 for variant in disk.index.variants())
+    rows = sorted(variant.width - 1 for variant in disk.index.variants.good())
     objects = sorted(int(path.name.split("-")[1].split("x")[0]) - 1 for path in disk.objects.walk())
     assert rows == objects
     return rows
@@ -89,16 +89,16 @@ def test_what_was_used_least_recently_goes_first(disk: DiskStore, sound: None) -
 
 def test_a_use_saves_a_variant(disk: DiskStore, sound: None) -> None:
     variants = fill(disk, 10)
-    disk.add_up({variants[0].key.text(): 1, variants[2].key.text(): 7}, {}, 2000.0)
+    disk.index.counts.add({variants[0].key.text(): 1, variants[2].key.text(): 7}, {}, 2000.0)
     evict(disk, 7000)
     assert left(disk) == [0, 2, 5, 6, 7, 8, 9]
 
 
 def test_a_use_that_is_told_late_does_not_turn_the_time_back(disk: DiskStore) -> None:
     (variant,) = fill(disk, 1)
-    disk.add_up({variant.key.text(): 1}, {}, 2000.0)
-    disk.add_up({variant.key.text(): 1}, {}, 1500.0)
-    (row,) = disk.index.oldest(10)
+    disk.index.counts.add({variant.key.text(): 1}, {}, 2000.0)
+    disk.index.counts.add({variant.key.text(): 1}, {}, 1500.0)
+    (row,) = disk.index.variants.oldest(10)
     assert (row.used_s, row.uses) == (2000.0, 2)
 
 
@@ -135,6 +135,7 @@ def test_an_empty_cache_has_nothing_to_give(disk: DiskStore) -> None:
     assert evict(disk, 0) == Evicted(0, 0)
 
 
+@pytest.mark.slow
 def test_many_more_than_go_at_once(disk: DiskStore, sound: None) -> None:
     fill(disk, 450, size=10)
     assert evict(disk, 100).variants == 440
@@ -166,7 +167,7 @@ def test_a_row_without_a_name_goes(disk: DiskStore) -> None:
     variants = fill(disk, 3)
     change(disk, "UPDATE Cache SET key = CAST(x'ff00ff' AS TEXT) WHERE key = ?", name(variants[0]))
     assert evict(disk, 0).bytes == 3000
-    assert disk.index.total_bytes() == 0
+    assert disk.index.variants.total_bytes() == 0
 
 
 def test_a_row_whose_object_is_gone_already_goes(disk: DiskStore, sound: None) -> None:
@@ -187,7 +188,7 @@ def test_what_is_made_anew_meanwhile_stays(disk: DiskStore, monkeypatch: pytest.
 
     monkeypatch.setattr(disk, "remove_object", remake)
     evict(disk, 1000)
-    assert disk.index.variant(variants[0].key) is not None
+    assert disk.index.variants.get(variants[0].key) is not None
     assert problems(disk) == []
 
 
@@ -199,7 +200,7 @@ def test_what_is_used_meanwhile_goes_with_its_row(
 
     def use(row: object) -> None:
         remove(row)  # type: ignore[arg-type]
-        disk.add_up({variants[0].key.text(): 1}, {}, 3000.0)
+        disk.index.counts.add({variants[0].key.text(): 1}, {}, 3000.0)
 
     monkeypatch.setattr(disk, "remove_object", use)
     assert evict(disk, 1000).variants == 1
@@ -211,8 +212,8 @@ def test_the_cost_is_that_of_what_goes(disk: DiskStore) -> None:
     steps = []
     for count in (100, 3000):
         variants = [(Variant(Key(f"{n:064x}", "v1-1x1", "png"), "cd" * 32, 5, 1, 1), n) for n in range(count)]
-        disk.index.put_variants(variants)
-        connection = disk.index._open()._con
+        disk.index.variants.put_many(variants)
+        connection = disk.index.database.use("read", lambda cache: cache._con)
         done = [0]
 
         def count_steps(done: list[int] = done) -> int:
@@ -220,7 +221,7 @@ def test_the_cost_is_that_of_what_goes(disk: DiskStore) -> None:
             return 0
 
         connection.set_progress_handler(count_steps, 1)
-        disk.index.oldest(10)
+        disk.index.variants.oldest(10)
         connection.set_progress_handler(None, 0)
         steps.append(done[0])
     assert steps[1] < steps[0] * 1.5, steps
@@ -262,7 +263,7 @@ def test_killed_and_run_again_is_as_if_run_once(disk: DiskStore, sound: None) ->
         evict(disk, goal)
         assert left(disk) == list(range(20 * (number + 1), count))
         assert problems(disk) == []
-        disk.index.put_variants([])
+        disk.index.variants.put_many([])
     assert killed, variants
 
 
@@ -300,7 +301,7 @@ def test_a_source_has_no_more_variants_than_it_may(disk: DiskStore, sound: None)
     disk.variants_per_source = 5
     keep(disk, 100)  # of another source, used longest ago
     fill(disk, 5, digest=DIGEST)
-    disk.add_up({f"{DIGEST} v1-1x1-q80 jpeg": 1}, {}, 5000.0)
+    disk.index.counts.add({f"{DIGEST} v1-1x1-q80 jpeg": 1}, {}, 5000.0)
     keep(disk, 5, digest=DIGEST)
     assert left(disk) == [0, 2, 3, 4, 5, 100]
     keep(disk, 6, digest=DIGEST)
@@ -335,26 +336,27 @@ def query(number: int) -> str:
 
 def used_s(disk: DiskStore) -> dict[int, tuple[float, int]]:
     """Last use and number of uses of the variants, by width."""
-    return {row.variant.width: (row.used_s, row.uses) for row in disk.index.scan() if row.variant}
+    return {row.variant.width: (row.used_s, row.uses) for row in disk.index.variants.scan() if row.variant}
 
 
 def test_hits_are_noted_for_the_next_flush(app: Flask, client: FlaskClient) -> None:
-    generator = app.extensions["imagefactory"].generator
+    parts = app.extensions["imagefactory"].parts
     for _ in range(5):
         client.get(query(50)).close()
     client.get(query(50), headers={"If-None-Match": "*"}).close()
     client.get(query(60)).close()
-    generator.keeper.flush()
-    found = {width: uses for width, (_, uses) in used_s(generator.store).items()}
+    parts.keeper.flush()
+    found = {width: uses for width, (_, uses) in used_s(parts.store).items()}
     assert found == {50: 6, 60: 1}
-    assert not generator.keeper.flush()
+    assert not parts.keeper.flush()
 
 
+@pytest.mark.slow
 def test_the_keeper_flushes_by_itself(app: Flask, client: FlaskClient) -> None:
-    generator = app.extensions["imagefactory"].generator
+    parts = app.extensions["imagefactory"].parts
     client.get(query(50)).close()
     client.get(query(50)).close()
-    assert eventually(lambda: used_s(generator.store)[50][1] == 2)
+    assert eventually(lambda: used_s(parts.store)[50][1] == 2)
 
 
 def test_the_end_of_the_process_waits_for_an_eviction(
@@ -371,31 +373,32 @@ def test_the_end_of_the_process_waits_for_an_eviction(
         time.sleep(0.01)
 
     monkeypatch.setattr(store, "remove_object", slowly)
-    kept = Keeper(store, Tally(), Troubles(), dict, time.time)
+    kept = Keeper(store, store, Counters(), Health(store, time.time), time.time)
     kept.start()
     assert has_begun.wait(20)
     keeper._finish(weakref.ref(kept))
     assert problems(store) == []
-    assert 0 < store.index.total_bytes() <= 10_000
+    assert 0 < store.index.variants.total_bytes() <= 10_000
     assert not kept.is_running
 
 
+@pytest.mark.slow
 def test_what_can_not_be_flushed_is_kept(app: Flask, client: FlaskClient) -> None:
-    generator = app.extensions["imagefactory"].generator
+    parts = app.extensions["imagefactory"].parts
     client.get(query(50)).close()
-    generator.keeper.flush()
-    before = counted(generator)
-    path = generator.store.root / "index" / "cache.db"
+    parts.keeper.flush()
+    before = counted(parts)
+    path = parts.store.root / "index" / "cache.db"
     with closing(sqlite3.connect(path, isolation_level=None, timeout=10)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         client.get(query(50)).close()
-        generator.keeper.flush()
-        assert counted(generator) == before
-    assert eventually(lambda: generator.keeper.flush() or counted(generator) == before + 1)
+        parts.keeper.flush()
+        assert counted(parts) == before
+    assert eventually(lambda: parts.keeper.flush() or counted(parts) == before + 1)
 
 
-def counted(generator: object) -> float:
-    return generator.store.counters().get("requests hit png 200", 0)  # type: ignore[attr-defined]
+def counted(parts: object) -> float:
+    return parts.store.index.counts.all().get("requests hit png 200", 0)  # type: ignore[attr-defined]
 
 
 def noise(pictures: Path) -> None:
@@ -424,7 +427,7 @@ def test_a_full_cache_makes_room_beside_the_requests(tmp_path: Path, pictures: P
             sizes.append(sum(path.stat().st_size for path in disk.objects.walk() if path.exists()))
     assert max(sizes) <= budget
     assert max(sizes) > budget / 2
-    kept = [row.variant.width for row in disk.index.scan() if row.variant]
+    kept = [row.variant.width for row in disk.index.variants.scan() if row.variant]
     assert 20 in kept
     # Of all others the last ones are there, and none before them.
     others = sorted(width for width in kept if width != 20)
@@ -438,7 +441,7 @@ def test_a_cache_over_its_budget_is_brought_down_at_the_start(tmp_path: Path, pi
     config = write_config(tmp_path, pictures, disk.root, cache={"max_bytes": 50_000, "min_free": 0})
     with serving(config) as server:
         assert server.is_running
-        assert eventually(lambda: disk.index.total_bytes() <= 50_000)
+        assert eventually(lambda: disk.index.variants.total_bytes() <= 50_000)
     assert len(left(disk)) > 30
     assert problems(disk) == []
 
@@ -487,7 +490,7 @@ def test_the_command(tmp_path: Path, pictures: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == '{\n  "variants": 7,\n  "bytes": 7000\n}\n'
     assert run(config, "evict").stdout == "0 variants of 0 B evicted; 3.00 kB left\n"
-    assert disk.counters() == {"evicted variants": 7, "evicted bytes": 7000}
+    assert disk.index.counts.all() == {"evicted variants": 7, "evicted bytes": 7000}
     assert left(disk) == [7, 8, 9]
 
 

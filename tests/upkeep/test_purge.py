@@ -22,18 +22,22 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from support.asking import Counting, ask, body_of, problems
+from support.clock import Clock
 from support.drawing import quarters
 from support.filling import IS_LONG, fill_cache
 from support.serving import eventually, is_right, serving, write_config
 
+from imagefactory import factory
 from imagefactory.cli import main
 from imagefactory.common.globs import compile_glob
 from imagefactory.config import Config, from_mapping
-from imagefactory.engine.generator import Generator
 from imagefactory.errors import BadParameter, StorageError, Unavailable
+from imagefactory.factory import Parts
 from imagefactory.model.job import Rendered
-from imagefactory.storage.disk import DiskStore, MemoryStore
-from imagefactory.storage.originals import Sources
+from imagefactory.storage.disk import DiskStore
+from imagefactory.storage.memory import MemoryStore
+from imagefactory.storage.originals import Originals
+from imagefactory.upkeep.purge.disk_remover import DiskRemover
 from imagefactory.upkeep.purge.removing import Purged, purge
 from imagefactory.upkeep.purge.selection import Selection
 
@@ -60,21 +64,23 @@ def gallery(pictures: Path) -> Path:
     return pictures
 
 
-def fill(generator: Generator, names: Iterable[str] = NAMES) -> None:
+def fill(parts: Parts, names: Iterable[str] = NAMES) -> None:
     """Two variants of each picture."""
     for name in names:
         for width in (5, 6):
-            ask(generator, name, scalex=width)
+            ask(parts, name, scalex=width)
 
 
-def left(generator: Generator, names: Iterable[str] = NAMES) -> set[str]:
+def left(parts: Parts, names: Iterable[str] = NAMES) -> set[str]:
     """The pictures with variants, each with both of them."""
     found = set()
-    store = generator.store
+    store = parts.store
     assert isinstance(store, DiskStore | MemoryStore)
-    variants = list(store.index.variants()) if isinstance(store, DiskStore) else store.variants()
+    variants = list(
+        store.index.variants.good() if isinstance(store, DiskStore) else store.index.variants.all()
+    )
     for name in names:
-        digest = generator.sources.digest(name)[0]
+        digest = parts.sources.digest(name)[0]
         count = sum(variant.key.digest == digest for variant in variants)
         assert count in (0, 2), name
         if count:
@@ -82,14 +88,15 @@ def left(generator: Generator, names: Iterable[str] = NAMES) -> set[str]:
     return found
 
 
-def do(generator: Generator, *, is_dry_run: bool = False, now_s: float = 0.0, **selection: Any) -> Purged:
-    return purge(
-        generator.store,
-        generator.sources,
-        Selection(**selection),
-        now_s or time.time(),
-        is_dry_run=is_dry_run,
-    )
+def do(parts: Parts, *, is_dry_run: bool = False, **selection: Any) -> Purged:
+    return parts.purger.purge(Selection(**selection), is_dry_run=is_dry_run).purged
+
+
+def purge_digests(store: DiskStore, *digests: str) -> Purged:
+    """What goes from *store* when there are no pictures."""
+    sources = Originals(store.root / "none", 1)
+    selection = Selection(digests=digests)
+    return purge(DiskRemover(store), store.index.sources, store.notices, sources, selection, 0)
 
 
 # --- what goes ---------------------------------------------------------------------------------------------
@@ -137,36 +144,39 @@ GOES: list[tuple[dict[str, Any], set[str]]] = [
 @pytest.mark.parametrize("mode", ["disk", "memory"])
 @pytest.mark.parametrize(("selection", "gone"), GOES, ids=[str(row[0]) for row in GOES])
 def test_what_was_named_goes_and_nothing_else(
-    generate: Callable[..., Generator], gallery: Path, selection: dict[str, Any], gone: set[str], mode: str
+    assemble: Callable[..., Parts],
+    clock: Clock,
+    gallery: Path,
+    selection: dict[str, Any],
+    gone: set[str],
+    mode: str,
 ) -> None:
     if mode == "memory" and "older_than_s" in selection:
         pytest.skip("a memo does not know when")
-    generator = generate(cache={"mode": mode})
-    fill(generator)
-    now_s = time.time() + 10
-    told = do(generator, is_dry_run=True, now_s=now_s, **selection)
-    assert left(generator) == ALL
-    purged = do(generator, now_s=now_s, **selection)
-    assert left(generator) == ALL - gone
+    parts = assemble(cache={"mode": mode})
+    fill(parts)
+    clock.ahead_s = 10
+    told = do(parts, is_dry_run=True, **selection)
+    assert left(parts) == ALL
+    purged = do(parts, **selection)
+    assert left(parts) == ALL - gone
     assert (purged.pictures, purged.variants) == (len(gone), 2 * len(gone))
     assert (told.pictures, told.variants, told.bytes) == (purged.pictures, purged.variants, purged.bytes)
-    assert do(generator, now_s=now_s, **selection).variants == 0
-    if isinstance(generator.store, DiskStore):
-        assert problems(generator.store) == []
+    assert do(parts, **selection).variants == 0
+    if isinstance(parts.store, DiskStore):
+        assert problems(parts.store) == []
 
 
 @pytest.mark.parametrize("digits", [64, 12])
-def test_a_content_is_named_by_its_sha256(
-    generate: Callable[..., Generator], gallery: Path, digits: int
-) -> None:
-    generator = generate()
-    fill(generator)
-    digest = generator.sources.digest("a/b.png")[0]
-    purged = do(generator, digests=(digest[:digits],))
+def test_a_content_is_named_by_its_sha256(assemble: Callable[..., Parts], gallery: Path, digits: int) -> None:
+    parts = assemble()
+    fill(parts)
+    digest = parts.sources.digest("a/b.png")[0]
+    purged = do(parts, digests=(digest[:digits],))
     assert (purged.pictures, purged.variants) == (1, 2)
     assert (purged.paths, purged.digests) == (("a/b.png",), (digest,))
-    assert left(generator) == ALL - {"a/b.png"}
-    assert do(generator, digests=("0" * digits,)).variants == 0
+    assert left(parts) == ALL - {"a/b.png"}
+    assert do(parts, digests=("0" * digits,)).variants == 0
 
 
 def test_the_start_of_two_contents_is_refused_and_both_are_listed(tmp_path: Path) -> None:
@@ -174,9 +184,9 @@ def test_the_start_of_two_contents_is_refused_and_both_are_listed(tmp_path: Path
     fill_cache(store, 4, per_source=2)
     first, second = f"{1:064x}", f"{2:064x}"
     with pytest.raises(BadParameter, match=f"{first}, {second}; write more digits"):
-        purge(store, Sources(tmp_path, 1), Selection(digests=("0" * 12,)), 0)
-    assert purge(store, Sources(tmp_path, 1), Selection(digests=(second,)), 0).variants == 2
-    assert {variant.key.digest for variant in store.index.variants()} == {first}
+        purge_digests(store, "0" * 12)
+    assert purge_digests(store, second).variants == 2
+    assert {variant.key.digest for variant in store.index.variants.good()} == {first}
 
 
 @pytest.mark.parametrize(
@@ -224,63 +234,63 @@ def test_a_glob_takes_time_in_proportion_to_the_path(glob: str, path: str) -> No
     ],
 )
 def test_a_selection_that_says_nothing_or_too_much_is_refused(
-    generate: Callable[..., Generator], selection: dict[str, Any], message: str
+    assemble: Callable[..., Parts], selection: dict[str, Any], message: str
 ) -> None:
-    generator = generate()
-    fill(generator, ["flag.png"])
+    parts = assemble()
+    fill(parts, ["flag.png"])
     with pytest.raises(BadParameter) as caught:
-        do(generator, **selection)
+        do(parts, **selection)
     assert message in str(caught.value)
-    assert left(generator, ["flag.png"]) == {"flag.png"}
+    assert left(parts, ["flag.png"]) == {"flag.png"}
 
 
 def test_a_path_means_what_it_holds_now_and_what_it_held_when_asked_for(
-    generate: Callable[..., Generator], pictures: Path
+    assemble: Callable[..., Parts], pictures: Path
 ) -> None:
-    generator = generate()
-    fill(generator, ["flag.png", "cats/tom.jpg"])
-    old = generator.sources.digest("flag.png")[0]
+    parts = assemble()
+    fill(parts, ["flag.png", "cats/tom.jpg"])
+    old = parts.sources.digest("flag.png")[0]
     quarters(33, 44).save(pictures / "flag.png")
     shutil.copy(pictures / "flag.png", pictures / "copy.png")
-    fill(generator, ["copy.png"])  # the row of flag.png is of its old content
-    assert do(generator, paths=("flag.png",)).variants == 4
-    assert old not in {row.key.digest for row in generator.store.index.scan()}  # type: ignore[attr-defined]
-    assert left(generator, ["flag.png", "copy.png", "cats/tom.jpg"]) == {"cats/tom.jpg"}
+    fill(parts, ["copy.png"])  # the row of flag.png is of its old content
+    assert do(parts, paths=("flag.png",)).variants == 4
+    assert old not in {row.key.digest for row in parts.store.index.variants.scan()}  # type: ignore[attr-defined]
+    assert left(parts, ["flag.png", "copy.png", "cats/tom.jpg"]) == {"cats/tom.jpg"}
 
 
 def test_a_picture_that_is_gone_from_the_disk_can_be_purged(
-    generate: Callable[..., Generator], pictures: Path
+    assemble: Callable[..., Parts], pictures: Path
 ) -> None:
-    generator = generate()
-    fill(generator, ["flag.png", "cats/tom.jpg"])
+    parts = assemble()
+    fill(parts, ["flag.png", "cats/tom.jpg"])
     (pictures / "flag.png").unlink()
-    purged = do(generator, paths=("flag.png",))
+    purged = do(parts, paths=("flag.png",))
     assert (purged.pictures, purged.variants, purged.paths) == (1, 2, ("flag.png",))
-    assert generator.store.source("flag.png") is None
-    assert generator.store.source("cats/tom.jpg")
-    assert left(generator, ["cats/tom.jpg"]) == {"cats/tom.jpg"}
+    assert parts.store.index.sources.get("flag.png") is None
+    assert parts.store.index.sources.get("cats/tom.jpg")
+    assert left(parts, ["cats/tom.jpg"]) == {"cats/tom.jpg"}
 
 
 @pytest.mark.parametrize("selection", [{"prefix": "cats"}, {"glob": "cats/*"}, {"is_all": True}])
 def test_rows_of_sources_that_are_gone_go_too_and_the_others_stay(
-    generate: Callable[..., Generator], pictures: Path, selection: dict[str, Any]
+    assemble: Callable[..., Parts], pictures: Path, selection: dict[str, Any]
 ) -> None:
-    generator = generate()
+    parts = assemble()
     shutil.copy(pictures / "flag.png", pictures / "cats/flag.png")
-    fill(generator, ["flag.png", "cats/flag.png", "cats/tom.jpg"])
+    fill(parts, ["flag.png", "cats/flag.png", "cats/tom.jpg"])
     (pictures / "cats/tom.jpg").unlink()
-    do(generator, is_dry_run=True, **selection)
-    assert generator.store.source("cats/tom.jpg")
-    do(generator, **selection)
-    assert generator.store.source("cats/tom.jpg") is None
-    assert generator.store.source("flag.png")
-    assert generator.store.source("cats/flag.png")
+    do(parts, is_dry_run=True, **selection)
+    assert parts.store.index.sources.get("cats/tom.jpg")
+    do(parts, **selection)
+    assert parts.store.index.sources.get("cats/tom.jpg") is None
+    assert parts.store.index.sources.get("flag.png")
+    assert parts.store.index.sources.get("cats/flag.png")
 
 
-def test_stale_is_what_no_picture_has_any_more(generate: Callable[..., Generator], gallery: Path) -> None:
-    generator = generate()
-    fill(generator)
-    digests = {name: generator.sources.digest(name)[0] for name in NAMES}
+def test_stale_is_what_no_picture_has_any_more(assemble: Callable[..., Parts], gallery: Path) -> None:
+    parts = assemble()
+    fill(parts)
+    digests = {name: parts.sources.digest(name)[0] for name in NAMES}
     (gallery / "b.png").unlink()  # gone
     quarters(77, 7).save(gallery / "b.jpg")  # replaced
     shutil.copy(gallery / "cats.jpg", gallery / "copy.jpg")
@@ -291,48 +301,45 @@ def test_stale_is_what_no_picture_has_any_more(generate: Callable[..., Generator
     before, data = tom.stat(), tom.read_bytes()
     tom.write_bytes(data[:-20] + bytes(20))
     os.utime(tom, ns=(before.st_atime_ns, before.st_mtime_ns))
-    purged = do(generator, is_stale=True)
+    purged = do(parts, is_stale=True)
     assert set(purged.digests) == {digests[name] for name in ("b.png", "b.jpg", "cats/tom.jpg")}
     assert (purged.pictures, purged.variants) == (3, 6)
-    left_digests = {row.key.digest for row in generator.store.index.scan()}  # type: ignore[attr-defined]
+    left_digests = {row.key.digest for row in parts.store.index.variants.scan()}  # type: ignore[attr-defined]
     assert left_digests == set(digests.values()) - set(purged.digests)
-    assert generator.store.source("b.png") is None
-    assert generator.store.source("a/b.png") is None
-    assert problems(generator.store) == []  # type: ignore[arg-type]
+    assert parts.store.index.sources.get("b.png") is None
+    assert parts.store.index.sources.get("a/b.png") is None
+    assert problems(parts.store) == []  # type: ignore[arg-type]
 
 
 def test_nothing_is_stale_while_the_pictures_can_not_be_read(
-    generate: Callable[..., Generator], pictures: Path
+    assemble: Callable[..., Parts], pictures: Path
 ) -> None:
-    generator = generate()
-    fill(generator, ["flag.png"])
+    parts = assemble()
+    fill(parts, ["flag.png"])
     pictures.rename(pictures.with_name("elsewhere"))
     with pytest.raises(Unavailable, match="the folder of pictures can't be read"):
-        do(generator, is_stale=True)
+        do(parts, is_stale=True)
     pictures.with_name("elsewhere").rename(pictures)
-    assert left(generator, ["flag.png"]) == {"flag.png"}
+    assert left(parts, ["flag.png"]) == {"flag.png"}
 
 
-def test_older_than_means_the_last_use(generate: Callable[..., Generator]) -> None:
-    generator = generate()
+def test_older_than_means_the_last_use(assemble: Callable[..., Parts], clock: Clock) -> None:
+    parts = assemble()
     now_s = time.time()
-    fill(generator, ["flag.png", "cats/tom.jpg"])
-    tom = generator.sources.digest("cats/tom.jpg")[0]
-    store = generator.store
+    fill(parts, ["flag.png", "cats/tom.jpg"])
+    tom = parts.sources.digest("cats/tom.jpg")[0]
+    store = parts.store
     assert isinstance(store, DiskStore)
-    uses = {row.key.text(): 1 for row in store.index.of(tom) if row.key}
-    store.add_up(uses, {}, now_s + 1000)
-    assert do(generator, older_than_s=500.0, now_s=now_s + 1200).variants == 2
-    assert left(generator, ["flag.png", "cats/tom.jpg"]) == {"cats/tom.jpg"}
+    uses = {row.key.text(): 1 for row in store.index.variants.of(tom) if row.key}
+    store.index.counts.add(uses, {}, now_s + 1000)
+    clock.now_s = now_s + 1200
+    assert do(parts, older_than_s=500.0).variants == 2
+    assert left(parts, ["flag.png", "cats/tom.jpg"]) == {"cats/tom.jpg"}
 
 
-def test_a_picture_that_can_not_be_read_now_is_told(
-    generate: Callable[..., Generator], pictures: Path
-) -> None:
-    generator = generate()
-    fill(generator, ["flag.png"])
-    limited = Sources(pictures, 10)
-    purged = purge(generator.store, limited, Selection(paths=("flag.png",)), 0)
+def test_a_picture_that_can_not_be_read_now_is_told(assemble: Callable[..., Parts]) -> None:
+    fill(assemble(), ["flag.png"])
+    purged = do(assemble(limits={"max_source_bytes": 10}), paths=("flag.png",))
     assert purged.unread == ("flag.png",)
     assert purged.variants == 2  # by its row
 
@@ -352,47 +359,49 @@ def test_a_picture_that_can_not_be_read_now_is_told(
     ],
 )
 def test_a_purge_needs_no_index(
-    generate: Callable[..., Generator], tmp_path: Path, selection: Any, gone: set[str], harm: str
+    assemble: Callable[..., Parts], tmp_path: Path, selection: Any, gone: set[str], harm: str
 ) -> None:
-    fill(generate(), ["flag.png", "cats/tom.jpg"])
+    fill(assemble(), ["flag.png", "cats/tom.jpg"])
     shutil.rmtree(tmp_path / "cache/index")
     if harm != "missing":
         (tmp_path / "cache/index").mkdir()
         (tmp_path / "cache/index/cache.db").write_bytes(b"garbage" * 999 if harm == "garbage" else b"")
-    generator = generate()
-    assert do(generator, is_dry_run=True, **selection).variants == 2 * len(gone)
-    assert do(generator, **selection).variants == 2 * len(gone)
-    folders = {path.parent.name for path in generator.store.objects.walk()}  # type: ignore[attr-defined]
+    parts = assemble()
+    assert do(parts, is_dry_run=True, **selection).variants == 2 * len(gone)
+    assert do(parts, **selection).variants == 2 * len(gone)
+    folders = {path.parent.name for path in parts.store.objects.walk()}  # type: ignore[attr-defined]
     names = {"flag.png", "cats/tom.jpg"} - gone
-    assert folders == {generator.sources.digest(name)[0] for name in names}
+    assert folders == {parts.sources.digest(name)[0] for name in names}
 
 
-def test_objects_without_a_row_go_with_their_picture(generate: Callable[..., Generator]) -> None:
-    generator = generate()
-    fill(generator, ["flag.png"])
-    store = generator.store
+def test_objects_without_a_row_go_with_their_picture(assemble: Callable[..., Parts]) -> None:
+    parts = assemble()
+    fill(parts, ["flag.png"])
+    store = parts.store
     assert isinstance(store, DiskStore)
-    store.index.remove_rows(list(store.index.scan())[:1])
-    purged = do(generator, paths=("flag.png",))
+    store.index.variants.remove_rows(list(store.index.variants.scan())[:1])
+    purged = do(parts, paths=("flag.png",))
     assert (purged.pictures, purged.variants) == (1, 2)
     assert list(store.objects.walk()) == []
 
 
 def test_all_takes_also_what_is_no_object_and_rows_that_have_no_name(
-    generate: Callable[..., Generator], tmp_path: Path
+    assemble: Callable[..., Parts], tmp_path: Path
 ) -> None:
-    generator = generate()
-    fill(generator, ["flag.png"])
+    parts = assemble()
+    fill(parts, ["flag.png"])
     objects = tmp_path / "cache/objects"
     (objects / "stray").write_text("x")
     (objects / "aa").mkdir(exist_ok=True)
     (objects / "aa" / "stray.jpg").write_text("x")
-    store = generator.store
+    store = parts.store
     assert isinstance(store, DiskStore)
-    store.index._write(lambda cache, sql: sql("UPDATE Cache SET key = 'variant x' WHERE rowid = 2", ()))
-    do(generator, is_all=True)
+    store.index.database.write(
+        lambda cache, sql: sql("UPDATE Cache SET key = 'variant x' WHERE rowid = 2", ())
+    )
+    do(parts, is_all=True)
     assert list(store.objects.walk()) == []
-    assert list(store.index.scan()) == []
+    assert list(store.index.variants.scan()) == []
     assert problems(store) == []
 
 
@@ -403,27 +412,26 @@ class Interruption:
     """A purge in a thread of its own, begun at some point of a render, which goes on when the purge has ended
     or waits for the render."""
 
-    def __init__(self, generator: Generator, **selection: Any) -> None:
-        self.generator = generator
+    def __init__(self, parts: Parts, **selection: Any) -> None:
+        self.parts = parts
         self.selection = selection
         self.renewals = 0
         self.purged: list[Purged] = []
         self.thread: threading.Thread | None = None
-        store = generator.store
+        store = parts.store
         assert isinstance(store, DiskStore)
-        renew = store.renew_epoch
+        renew = store.notices.renew
 
         def count() -> None:
             renew()
             self.renewals += 1
 
-        store.renew_epoch = count  # type: ignore[method-assign]
-        store.removals._renew_epoch = count
+        store.notices.renew = count  # type: ignore[method-assign]
 
     def __call__(self, *details: object) -> None:
         if self.thread is None:
             self.thread = threading.Thread(
-                target=lambda: self.purged.append(do(self.generator, **self.selection))
+                target=lambda: self.purged.append(do(self.parts, **self.selection))
             )
             self.thread.start()
             assert eventually(lambda: not self.thread.is_alive() or self.renewals >= 2, 20)
@@ -458,95 +466,95 @@ POINTS = ["before the render", "after the render", "before the row", "after the 
 @pytest.mark.parametrize("is_there_already", [False, True], ids=["new", "again"])
 @pytest.mark.parametrize("point", POINTS)
 def test_a_render_in_flight_does_not_bring_the_variant_back(
-    generate: Callable[..., Generator],
+    assemble: Callable[..., Parts],
     renderer: Counting,
     point: str,
     is_there_already: bool,
     selection: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    generator = generate()
-    store = generator.store
+    parts = assemble()
+    store = parts.store
     assert isinstance(store, DiskStore)
     if is_there_already:  # of this source, another variant; and an object of this variant without a row
-        ask(generator, "flag.png", scalex=7)
-        answer = ask(generator, "flag.png", scalex=5)
+        ask(parts, "flag.png", scalex=7)
+        answer = ask(parts, "flag.png", scalex=5)
         assert answer.variant
-        store.index.remove_variant(answer.variant.key)
-        store.index.set_whole(True)
-    interrupt = Interruption(generator, **selection)
+        store.index.variants.remove(answer.variant.key)
+        store.index.completeness.set_whole(True)
+    interrupt = Interruption(parts, **selection)
     if point == "before the render":
         renderer.before = interrupt
     elif point == "after the render":
         renderer.after = interrupt
     elif point == "before the row":
-        monkeypatch.setattr(store.index, "put_variant", before(store.index.put_variant, interrupt))
+        monkeypatch.setattr(store.index.variants, "put", before(store.index.variants.put, interrupt))
     elif point == "after the row":
-        monkeypatch.setattr(store.index, "put_variant", after(store.index.put_variant, interrupt))
+        monkeypatch.setattr(store.index.variants, "put", after(store.index.variants.put, interrupt))
     else:
         monkeypatch.setattr(store, "keep", after(store.keep, interrupt))
-    answer = ask(generator, "flag.png", scalex=5)
-    assert body_of(generator, answer)
+    answer = ask(parts, "flag.png", scalex=5)
+    assert body_of(parts, answer)
     interrupt.end()
     assert problems(store) == []
     assert list(store.objects.walk()) == []
     renders = renderer.renders
-    assert ask(generator, "flag.png", scalex=5).result == "miss"
+    assert ask(parts, "flag.png", scalex=5).result == "miss"
     assert renderer.renders == renders + 1
-    assert ask(generator, "flag.png", scalex=5).result == "hit"
+    assert ask(parts, "flag.png", scalex=5).result == "hit"
 
 
 @pytest.mark.parametrize("point", ["before", "after"])
 def test_an_object_that_is_adopted_while_it_is_purged_goes_too(
-    generate: Callable[..., Generator], renderer: Counting, point: str, monkeypatch: pytest.MonkeyPatch
+    assemble: Callable[..., Parts], renderer: Counting, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = generate()
-    store = generator.store
+    parts = assemble()
+    store = parts.store
     assert isinstance(store, DiskStore)
-    answer = ask(generator, "flag.png", scalex=5)
+    answer = ask(parts, "flag.png", scalex=5)
     assert answer.variant
-    store.index.remove_variant(answer.variant.key)
-    store.index.set_whole(False)
-    interrupt = Interruption(generator, paths=("flag.png",))
+    store.index.variants.remove(answer.variant.key)
+    store.index.completeness.set_whole(False)
+    interrupt = Interruption(parts, paths=("flag.png",))
     wrap = before if point == "before" else after
-    monkeypatch.setattr(store.index, "put_variant", wrap(store.index.put_variant, interrupt))
-    assert ask(generator, "flag.png", scalex=5).result == "hit"  # adopted
-    epoch = store.epoch() if point == "before" else 0
+    monkeypatch.setattr(store.index.variants, "put", wrap(store.index.variants.put, interrupt))
+    assert ask(parts, "flag.png", scalex=5).result == "hit"  # adopted
+    epoch = store.notices.epoch() if point == "before" else 0
     interrupt.end()
-    assert store.epoch() != epoch  # who remembered it meanwhile forgets it
-    assert store.find(answer.variant.key) is None
+    assert store.notices.epoch() != epoch  # who remembered it meanwhile forgets it
+    assert store.index.variants.get(answer.variant.key) is None
     assert list(store.objects.walk()) == []
-    assert ask(generator, "flag.png", scalex=5).result == "miss"
+    assert ask(parts, "flag.png", scalex=5).result == "miss"
     assert renderer.renders == 2
 
 
 def test_an_object_that_was_rendered_again_after_its_row_went_stays(
-    generate: Callable[..., Generator], monkeypatch: pytest.MonkeyPatch
+    assemble: Callable[..., Parts], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = generate()
-    store = generator.store
+    parts = assemble()
+    store = parts.store
     assert isinstance(store, DiskStore)
-    fill(generator, ["flag.png", "cats/tom.jpg"])
-    store.index.set_whole(True)
-    finish = store.removals._finish
-    monkeypatch.setattr(
-        store.removals, "_finish", before(finish, lambda: ask(generator, "flag.png", scalex=5))
-    )
-    assert do(generator, paths=("flag.png",)).variants == 2
+    fill(parts, ["flag.png", "cats/tom.jpg"])
+    store.index.completeness.set_whole(True)
+    finish = store.journal._finish
+    monkeypatch.setattr(store.journal, "_finish", before(finish, lambda: ask(parts, "flag.png", scalex=5)))
+    assert do(parts, paths=("flag.png",)).variants == 2
     assert problems(store) == []
-    (row,) = [row for row in store.index.scan() if row.key and row.key.recipe.startswith("v1-5x")][:1]
+    (row,) = [row for row in store.index.variants.scan() if row.key and row.key.recipe.startswith("v1-5x")][
+        :1
+    ]
     assert row.key
-    assert ask(generator, "flag.png", scalex=5).result == "hit"
+    assert ask(parts, "flag.png", scalex=5).result == "hit"
 
 
 def test_in_memory_a_render_in_flight_does_not_bring_the_variant_back(
-    generate: Callable[..., Generator], renderer: Counting
+    assemble: Callable[..., Parts], renderer: Counting
 ) -> None:
-    generator = generate(cache={"mode": "memory"})
-    fill(generator, ["flag.png"])
-    renderer.after = lambda job: do(generator, paths=("flag.png",))
-    ask(generator, "flag.png", scalex=9)
-    assert left(generator, ["flag.png"]) == set()
+    parts = assemble(cache={"mode": "memory"})
+    fill(parts, ["flag.png"])
+    renderer.after = lambda job: do(parts, paths=("flag.png",))
+    ask(parts, "flag.png", scalex=9)
+    assert left(parts, ["flag.png"]) == set()
 
 
 # --- lists of what shall go --------------------------------------------------------------------------------
@@ -558,11 +566,11 @@ def cut_short(store: DiskStore, monkeypatch: pytest.MonkeyPatch, step: str) -> N
     def die(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    where = {"rows": (store.index, "remove_rows"), "objects": (store.removals, "_finish")}[step]
+    where = {"rows": (store.index.variants, "remove_rows"), "objects": (store.journal, "_finish")}[step]
     with monkeypatch.context() as patch:
         patch.setattr(*where, die)
         with pytest.raises(KeyboardInterrupt):
-            purge(store, Sources(store.root, 1), Selection(digests=(f"{1:064x}",)), 0)
+            purge_digests(store, f"{1:064x}")
 
 
 @pytest.mark.parametrize("step", ["rows", "objects"])
@@ -573,12 +581,12 @@ def test_who_starts_next_finishes_what_a_dead_process_began(
     fill_cache(store, 6, per_source=3)
     cut_short(store, monkeypatch, step)
     assert len(list(store.objects.walk())) == 6
-    assert len(list(store.objects.tmp.glob("*.doomed"))) == 1
-    epoch = store.epoch()
+    assert len(list(store.temps.folder.glob("*.doomed"))) == 1
+    epoch = store.notices.epoch()
     DiskStore(tmp_path / "cache", 2**40).start()
     assert problems(store) == []
-    assert {variant.key.digest for variant in store.index.variants()} == {f"{2:064x}"}
-    assert (store.epoch() != epoch) == (step == "rows")
+    assert {variant.key.digest for variant in store.index.variants.good()} == {f"{2:064x}"}
+    assert (store.notices.epoch() != epoch) == (step == "rows")
 
 
 def test_what_was_rendered_after_its_list_was_written_stays(
@@ -593,9 +601,9 @@ def test_what_was_rendered_after_its_list_was_written_stays(
         temp.path.write_bytes(b"the bytes of object 0")
         store.keep(again.key, Rendered(100, 75), temp)
     store.start()
-    assert store.find(again.key) == again
+    assert store.index.variants.get(again.key) == again
     assert problems(store) == []
-    assert store.index.count() == 4
+    assert store.index.variants.count() == 4
 
 
 def test_a_list_whose_writer_lives_and_one_of_nonsense_harm_nothing(tmp_path: Path) -> None:
@@ -617,30 +625,30 @@ def test_a_list_whose_writer_lives_and_one_of_nonsense_harm_nothing(tmp_path: Pa
         living = temp.path.with_suffix(".doomed")
         temp.path.write_text("".join(names))
         os.link(temp.path, living)
-        (store.objects.tmp / "b.doomed").write_text("".join(hostile) + names[0][:-1])
+        (store.temps.folder / "b.doomed").write_text("".join(hostile) + names[0][:-1])
         store.start()
         assert outside.exists()
         assert len(list(store.objects.walk())) == 6
-    assert not (store.objects.tmp / "b.doomed").exists()
+    assert not (store.temps.folder / "b.doomed").exists()
 
 
 def test_a_purge_makes_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DiskStore(tmp_path / "cache", 2**40)
     fill_cache(store, 6, per_source=3)
-    monkeypatch.setattr(store.removals, "_note", lambda *details: None)  # as it is when the disk is full
-    assert purge(store, Sources(tmp_path, 1), Selection(digests=(f"{1:064x}",)), 0).variants == 3
+    monkeypatch.setattr(store.journal, "_note", lambda *details: None)  # as it is when the disk is full
+    assert purge_digests(store, f"{1:064x}").variants == 3
     assert problems(store) == []
-    assert store.index.count() == 3
+    assert store.index.variants.count() == 3
 
 
 def test_a_cache_that_can_not_be_changed_is_told(tmp_path: Path) -> None:
     store = DiskStore(tmp_path / "cache", 2**40)
     fill_cache(store, 6, per_source=3)
-    shutil.rmtree(store.objects.tmp)
-    store.objects.tmp.write_text("a file")
+    shutil.rmtree(store.temps.folder)
+    store.temps.folder.write_text("a file")
     with pytest.raises(StorageError, match="no file can be written in the cache"):
-        purge(store, Sources(tmp_path, 1), Selection(digests=(f"{1:064x}",)), 0)
-    assert store.index.count() == 6
+        purge_digests(store, f"{1:064x}")
+    assert store.index.variants.count() == 6
 
 
 # --- killed ------------------------------------------------------------------------------------------------
@@ -650,8 +658,8 @@ def state(cache: Path) -> tuple[set[str], set[str], set[str]]:
     """The objects, the rows, and what is left in tmp."""
     store = DiskStore(cache, 2**40)
     objects = {str(path.relative_to(store.objects.root)) for path in store.objects.walk()}
-    rows = {variant.key.text() for variant in store.index.variants()}
-    return objects, rows, {path.name for path in store.objects.tmp.iterdir() if path.is_file()}
+    rows = {variant.key.text() for variant in store.index.variants.good()}
+    return objects, rows, {path.name for path in store.temps.folder.iterdir() if path.is_file()}
 
 
 def command(config: Path, *arguments: str) -> list[str]:
@@ -715,7 +723,7 @@ def test_all_server_processes_see_a_purge_at_the_next_request(tmp_path: Path, pi
     with serving(config, ["--server", "granian", "--workers", "2"]) as server:
         true = server.get(target).body
         store = DiskStore(cache, 2**40)
-        (row,) = store.index.scan()
+        (row,) = store.index.variants.scan()
         assert row.key
         for number in range(3):
             planted = b"planted %d" % number
@@ -723,7 +731,7 @@ def test_all_server_processes_see_a_purge_at_the_next_request(tmp_path: Path, pi
                 assert temp
                 temp.path.write_bytes(planted)
                 store.keep(row.key, Rendered(50, 33), temp)
-            store.renew_epoch()
+            store.notices.renew()
             with ExitStack() as stack:
                 clients = [stack.enter_context(server.client()) for _ in range(30)]
                 assert {client.get(target).body for client in clients * 3} == {planted}
@@ -798,7 +806,7 @@ def test_readers_get_whole_pictures_while_they_are_purged(tmp_path: Path, pictur
     store = DiskStore(cache, 2**40)
     store.start()
     assert problems(store) == []
-    assert store.index.count() == len(targets)
+    assert store.index.variants.count() == len(targets)
 
 
 # --- the command -------------------------------------------------------------------------------------------
@@ -810,12 +818,12 @@ def config(tmp_path: Path, gallery: Path) -> Path:
 
 
 @pytest.fixture
-def filled(config: Path, tmp_path: Path, gallery: Path, renderer: Counting) -> Generator:
+def filled(config: Path, tmp_path: Path, gallery: Path, renderer: Counting) -> Parts:
     paths = {"pictures": str(gallery), "cache": str(tmp_path / "cache")}
     settings: Config = from_mapping({"paths": paths}, tmp_path, {})
-    generator = Generator(settings, renderer)
-    fill(generator)
-    return generator
+    parts = factory.assemble(settings, renderer)
+    fill(parts)
+    return parts
 
 
 def run(config: Path, *arguments: str) -> Result:
@@ -838,7 +846,7 @@ def run(config: Path, *arguments: str) -> Result:
     ],
 )
 def test_the_command_prints_what_went(
-    filled: Generator, config: Path, arguments: list[str], gone: set[str]
+    filled: Parts, config: Path, arguments: list[str], gone: set[str]
 ) -> None:
     would = run(config, *arguments, "--dry-run", "--json")
     assert left(filled) == ALL
@@ -851,7 +859,7 @@ def test_the_command_prints_what_went(
     assert left(filled) == ALL - gone
 
 
-def test_the_command_says_it_in_words(filled: Generator, config: Path) -> None:
+def test_the_command_says_it_in_words(filled: Parts, config: Path) -> None:
     assert "2 variants of 1 picture, " in run(config, "b.png", "--dry-run").stdout
     assert run(config, "b.png", "--dry-run").stdout.endswith(" would go\n")
     assert run(config, "b.png").stdout.endswith(", gone\n")
@@ -881,7 +889,7 @@ def test_the_command_says_it_in_words(filled: Generator, config: Path) -> None:
     ],
 )
 def test_wrong_usage_is_exit_2_and_removes_nothing(
-    filled: Generator, config: Path, arguments: list[str], message: str
+    filled: Parts, config: Path, arguments: list[str], message: str
 ) -> None:
     result = run(config, *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -898,7 +906,7 @@ def test_a_purge_in_memory_mode_by_command_is_exit_2(tmp_path: Path, gallery: Pa
 
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (EOFError, 1)])
 def test_ctrl_c_when_all_asks_is_exit_130(
-    filled: Generator, config: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], code: int
+    filled: Parts, config: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], code: int
 ) -> None:
     def answer(*args: object) -> str:
         raise stop
@@ -911,7 +919,7 @@ def test_ctrl_c_when_all_asks_is_exit_130(
     assert left(filled) == ALL
 
 
-def test_a_cache_that_can_not_be_changed_is_exit_1(filled: Generator, config: Path, tmp_path: Path) -> None:
+def test_a_cache_that_can_not_be_changed_is_exit_1(filled: Parts, config: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "cache/tmp")
     (tmp_path / "cache/tmp").write_text("a file")
     result = run(config, "b.png")
@@ -919,7 +927,7 @@ def test_a_cache_that_can_not_be_changed_is_exit_1(filled: Generator, config: Pa
     assert "no file can be written in the cache" in result.stderr
 
 
-def test_a_picture_that_can_not_be_read_is_exit_1(filled: Generator, tmp_path: Path, gallery: Path) -> None:
+def test_a_picture_that_can_not_be_read_is_exit_1(filled: Parts, tmp_path: Path, gallery: Path) -> None:
     config = write_config(tmp_path, gallery, tmp_path / "cache", limits={"max_source_bytes": 10})
     result = run(config, "b.png")
     assert result.exit_code == 1
@@ -928,9 +936,7 @@ def test_a_picture_that_can_not_be_read_is_exit_1(filled: Generator, tmp_path: P
 
 
 @pytest.mark.parametrize(("answer", "code", "count"), [(b"y\n", 0, 0), (b"n\n", 1, 32), (b"\n", 1, 32)])
-def test_on_a_terminal_all_asks(
-    filled: Generator, config: Path, answer: bytes, code: int, count: int
-) -> None:
+def test_on_a_terminal_all_asks(filled: Parts, config: Path, answer: bytes, code: int, count: int) -> None:
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -945,16 +951,14 @@ def test_on_a_terminal_all_asks(
     assert b"Remove all 32 variants" in errors
     assert (b"nothing was removed" in errors) == bool(code)
     assert (b"32 variants of 16 pictures" in out) == (not code)
-    assert filled.store.size()[0] == count
+    assert filled.store.index.variants.count() == count
 
 
-def test_ctrl_c_is_exit_130_in_one_line(
-    filled: Generator, config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_is_exit_130_in_one_line(filled: Parts, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imagefactory.storage.purge_journal.Removals._finish", die)
+    monkeypatch.setattr("imagefactory.storage.purge_journal.PurgeJournal._finish", die)
     result = run(config, "b.png")
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "Error: stopped; what was begun is finished by the next command or server\n"

@@ -20,13 +20,22 @@ from pathlib import Path
 
 import pytest
 from support.asking import Counting, ask, body_of, problems
-from support.filling import IS_LONG, command, damage, fill_cache, path_of, put_object, run, same_after_kills
+from support.filling import (
+    IS_LONG,
+    close_index,
+    command,
+    damage,
+    fill_cache,
+    path_of,
+    put_object,
+    run,
+    same_after_kills,
+)
 from support.serving import Server, eventually, is_right, serving, write_config
 
-from imagefactory.engine.generator import Generator
+from imagefactory.factory import Parts
 from imagefactory.model.variant import Key, Variant
 from imagefactory.storage.disk import DiskStore
-from imagefactory.storage.index import Index
 from imagefactory.upkeep.rebuild import Filled, fill, rebuild
 
 KEY = Key("ab" * 32, "v1-100x75-q80", "jpeg")
@@ -56,36 +65,36 @@ def fresh(store: DiskStore) -> DiskStore:
 
 
 def rows(store: DiskStore) -> set[tuple[Key, str, int]]:
-    return {(each.key, each.body, each.bytes) for each in store.index.variants()}
+    return {(each.key, each.body, each.bytes) for each in store.index.variants.good()}
 
 
 def lose(store: DiskStore) -> None:
     shutil.rmtree(store.root / "index")
-    store.index.follow()
+    store.index.database.follow()
 
 
 # --- what comes back ---------------------------------------------------------------------------------------
 
 
 def test_a_rebuilt_cache_serves_hits_without_a_render(
-    generate: Callable[..., Generator], renderer: Counting, config: Path
+    assemble: Callable[..., Parts], renderer: Counting, config: Path
 ) -> None:
-    generator = generate()
-    answers = [ask(generator, **asked) for asked in ASKED]
-    before = {answer.etag: body_of(generator, answer) for answer in answers}
+    parts = assemble()
+    answers = [ask(parts, **asked) for asked in ASKED]
+    before = {answer.etag: body_of(parts, answer) for answer in answers}
     assert renderer.renders == len(ASKED)
     result = run(config, "rebuild", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     values = json.loads(result.stdout)
     assert (values["variants"], values["bytes"]) == (len(ASKED), sum(map(len, before.values())))
     assert values["seconds"] > 0
-    again = generate()
+    again = assemble()
     answers = [ask(again, **asked) for asked in ASKED]
     assert {answer.result for answer in answers} == {"hit"}
     assert {answer.etag: body_of(again, answer) for answer in answers} == before
     assert renderer.renders == len(ASKED)
     assert isinstance(again.store, DiskStore)
-    assert again.store.index.is_whole()
+    assert again.store.index.completeness.is_whole()
     assert problems(again.store) == []
 
 
@@ -101,7 +110,7 @@ def test_a_rebuild_gives_the_rows_that_were_there(store: DiskStore) -> None:
     assert filled == Filled(1500, total, 1500, 0, True)
     assert sum(seen) == 1500
     assert rows(store) == before
-    used = {row.variant.body: row.used_s for row in store.index.scan() if row.variant}
+    used = {row.variant.body: row.used_s for row in store.index.variants.scan() if row.variant}
     assert [used[variants[number].body] for number in (3, 4)] == [5000, 3000]
     assert problems(store)[1:] == []  # the old index lies in tmp, and is no file
     assert rebuild(store, 0) == filled
@@ -124,15 +133,15 @@ def test_of_two_objects_of_one_key_one_stays(store: DiskStore) -> None:
     variants = [put_object(store, KEY, body) for body in bodies]
     for variant, time_s in zip(variants, (1000, 3000, 2000), strict=True):
         os.utime(path_of(store, variant), (time_s, time_s))
-    store.index.put_variants([(variants[0], 1.0)])
+    store.index.variants.put_many([(variants[0], 1.0)])
     assert fill(store, 0).removed == 2
-    assert store.find(KEY) == variants[0]
+    assert store.index.variants.get(KEY) == variants[0]
     assert problems(store) == []
     variants[1:] = [put_object(store, KEY, body) for body in bodies[1:]]
     for variant, time_s in zip(variants, (1000, 3000, 2000), strict=True):
         os.utime(path_of(store, variant), (time_s, time_s))
     assert rebuild(store, 2).removed == 2
-    found = store.find(KEY)
+    found = store.index.variants.get(KEY)
     assert found is not None
     assert found.body == variants[1].body
     assert problems(store) == []
@@ -159,7 +168,7 @@ def test_a_file_that_is_no_object_gets_no_row_and_stays(store: DiskStore, name: 
 def test_what_has_a_row_is_not_read_again(store: DiskStore) -> None:
     variants = fill_cache(store, 100)
     for variant in variants[:50]:
-        store.index.remove_variant(variant.key)
+        store.index.variants.remove(variant.key)
     damage(path_of(store, variants[99]), "flipped", random.Random(1))
     assert fill(store, 0) == Filled(100, sum(each.bytes for each in variants), 50, 0, True)
 
@@ -172,22 +181,22 @@ def test_a_fill_that_is_stopped_leaves_an_index_that_is_not_whole(store: DiskSto
     lose(store)
     left = iter([True] * 30)
     assert not fill(store, 0, may_go_on=lambda: next(left, False)).is_whole
-    assert 0 < store.index.count() < 3000
-    assert not store.index.is_whole()
+    assert 0 < store.index.variants.count() < 3000
+    assert not store.index.completeness.is_whole()
     assert fill(store, 0).is_whole
-    assert store.index.is_whole()
-    assert store.index.count() == 3000
+    assert store.index.completeness.is_whole()
+    assert store.index.variants.count() == 3000
 
 
 def test_a_fill_does_not_vouch_for_what_came_between(store: DiskStore) -> None:
     """Somebody dies, or the index is replaced, while it is filled: it has to be filled again."""
     for come_between in (
-        lambda: fresh(store).index.set_whole(False),
-        lambda: fresh(store).index.begin_anew(),
-        lambda: fresh(store).index.begin_filling(),
+        lambda: fresh(store).index.completeness.set_whole(False),
+        lambda: fresh(store).index.database.begin_anew(),
+        lambda: fresh(store).index.completeness.begin_filling(),
     ):
         shutil.rmtree(store.root, ignore_errors=True)
-        store.index.follow()
+        store.index.database.follow()
         fill_cache(store, 600)
         told: list[int] = []
 
@@ -197,8 +206,8 @@ def test_a_fill_does_not_vouch_for_what_came_between(store: DiskStore) -> None:
             told.append(count)
 
         assert not fill(store, 0, once).is_whole
-        store.index.follow()
-        assert not store.index.is_whole()
+        store.index.database.follow()
+        assert not store.index.completeness.is_whole()
 
 
 def test_what_is_purged_meanwhile_does_not_come_back(
@@ -207,15 +216,15 @@ def test_what_is_purged_meanwhile_does_not_come_back(
     """Between the look at an object and its row."""
     variants = fill_cache(store, 100)
     lose(store)
-    put_variants = Index.put_variants
+    put_many = store.index.variants.put_many
 
-    def purge_first(index: Index, some: list[tuple[Variant, float]]) -> int:
-        store.renew_epoch()
+    def purge_first(some: list[tuple[Variant, float]]) -> int:
+        store.notices.renew()
         for variant in variants[:10]:
             path_of(store, variant).unlink(missing_ok=True)
-        return put_variants(index, some)
+        return put_many(some)
 
-    monkeypatch.setattr(Index, "put_variants", purge_first)
+    monkeypatch.setattr(store.index.variants, "put_many", purge_first)
     assert fill(store, 0).added == 90
     assert problems(store) == []
 
@@ -224,13 +233,13 @@ def test_what_is_about_to_be_purged_gets_no_row(store: DiskStore) -> None:
     """Its rows went already, its object goes next: it stands in a list that its writer has locked."""
     variants = fill_cache(store, 100)
     lose(store)
-    path = store.objects.tmp / "abc.doomed"
+    path = store.temps.folder / "abc.doomed"
     name = store.objects.name(variants[0].key, variants[0].body)
     path.write_text(f"{path_of(store, variants[0]).stat().st_ino} {name}\n")
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert fill(store, 0).variants == 99
-    assert store.find(variants[0].key) is None
+    assert store.index.variants.get(variants[0].key) is None
     fill(store, 0)  # now its writer is dead: who comes next finishes the list
     assert not path_of(store, variants[0]).exists()
     assert problems(store) == []
@@ -243,8 +252,8 @@ def test_killed_and_run_again_a_rebuild_ends_as_in_one_go(store: DiskStore, conf
         for variant in variants[:100]:
             damage(path_of(store, variant), "flipped", dice)
         put_object(store, variants[200].key, b"a second body")
-        store.sessions.end()
-        store.index._open().close()
+        store.processes.end()
+        close_index(store)
 
     same_after_kills(config, store.root, ["rebuild"], 20 if IS_LONG else 3, spoil)
 
@@ -255,7 +264,7 @@ def test_two_rebuilds_at_once_end_in_one_whole_index(store: DiskStore, config: P
         run(config, "rebuild")
     assert other.returncode in (0, 1)
     again = fresh(store)
-    if not again.index.is_whole():
+    if not again.index.completeness.is_whole():
         fill(again, 0)
     assert rows(again) == before
     assert problems(again) == []
@@ -291,7 +300,7 @@ def ask_all(server: Server, etags: dict[str, str]) -> Counter[str]:
 
 def is_whole(root: Path) -> bool:
     """Whether the index there is; without opening one where there is none."""
-    return (root / "index" / "cache.db").exists() and DiskStore(root, 2**40).index.is_whole()
+    return (root / "index" / "cache.db").exists() and DiskStore(root, 2**40).index.completeness.is_whole()
 
 
 def test_a_new_cache_is_whole_at_once(config: Path, tmp_path: Path) -> None:
@@ -308,11 +317,11 @@ def test_a_server_whose_index_is_lost_goes_on_without_a_render_and_fills_it(
         for step in range(3):
             assert eventually(lambda: is_whole(store.root), 20)
             shutil.rmtree(store.root / "index")
-            store.renew_epoch()
+            store.notices.renew()
             if step:  # also what nobody asks for gets its row
                 server.get(TARGETS[0])
                 assert eventually(lambda: is_whole(store.root), 20)
-                assert fresh(store).index.count() == len(TARGETS)
+                assert fresh(store).index.variants.count() == len(TARGETS)
             assert ask_all(server, etags) == {"hit": len(TARGETS)}, server.said()
     assert problems(fresh(store)) == []
 
@@ -325,8 +334,8 @@ def test_a_running_server_follows_a_rebuild(config: Path, store: DiskStore) -> N
         assert ask_all(server, etags) == {"hit": len(TARGETS)}
         assert server.get("/picture/flag.png?scalex=99").cache == "miss"
         again = fresh(store)
-        assert again.index.count() == len(TARGETS) + 1
-        assert eventually(again.index.is_whole)
+        assert again.index.variants.count() == len(TARGETS) + 1
+        assert eventually(again.index.completeness.is_whole)
     assert problems(fresh(store)) == []
 
 
@@ -360,19 +369,18 @@ def test_a_rebuild_beside_a_server_that_renders_and_purges(
         assert eventually(lambda: is_whole(store.root), 20)
         assert problems(fresh(store)) == []
         assert run(config, "purge", "flag.png").returncode == 0
-        assert fresh(store).index.count() == 2000
+        assert fresh(store).index.variants.count() == 2000
 
 
 ORPHAN = """
 import os, signal, sys
 from pathlib import Path
-from imagefactory.storage.index import Index
 from imagefactory.model.job import Rendered
 from imagefactory.storage.disk import DiskStore
 from imagefactory.model.variant import Key
 store = DiskStore(Path(sys.argv[1]), 10**9)
 store.start()
-Index.put_variant = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
+store.index.variants.put = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
 with store.temp() as temp:
     temp.path.write_bytes(b"rendered, and then killed")
     store.keep(Key("ab" * 32, "v1-100x75-q80", "jpeg"), Rendered(100, 75), temp)
@@ -383,20 +391,20 @@ def test_an_orphan_of_a_killed_process_gets_its_row_from_the_next_server(
     config: Path, store: DiskStore
 ) -> None:
     fill_cache(store, 10)
-    store.sessions.end()
+    store.processes.end()
     killed = subprocess.run([sys.executable, "-c", ORPHAN, str(store.root)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert [text[:10] for text in problems(fresh(store)) if not text.startswith("left")] == ["no row for"]
     with serving(config) as server:
         server.get(TARGETS[0])
-        assert eventually(lambda: fresh(store).find(KEY) is not None, 20)
+        assert eventually(lambda: fresh(store).index.variants.get(KEY) is not None, 20)
     assert problems(fresh(store)) == []
 
 
 def test_a_schema_that_is_no_text_any_more_is_a_damaged_index(store: DiskStore) -> None:
     """SQLite's message quotes it, and Python fails to decode the message."""
     fill_cache(store, 10)
-    store.index._open().close()
+    close_index(store)
     with closing(sqlite3.connect(store.root / "index" / "cache.db")) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(
@@ -404,7 +412,7 @@ def test_a_schema_that_is_no_text_any_more_is_a_damaged_index(store: DiskStore) 
             "WHERE name = 'Cache_tag_rowid'"
         )
     again = fresh(store)
-    assert again.find(KEY) is None
+    assert again.index.variants.get(KEY) is None
     assert fill(again, 0).variants == 10
     assert problems(again) == []
 
@@ -505,7 +513,7 @@ def test_a_damaged_index_gives_no_wrong_answer(config: Path, store: DiskStore, t
         with visitors(server, etags, counts, faults):
             while ways.total() - ways["nothing"] < (1000 if IS_LONG else 30):
                 ways[corrupt(store.root, tmp_path / "copy", dice)] += 1
-                store.renew_epoch()  # else the servers answer from memory
+                store.notices.renew()  # else the servers answer from memory
                 threading.Event().wait(dice.uniform(0, 0.2))
         assert faults == [], (
             f"{server.process.poll()} {len(faults)} faults, {ways}, {counts}, "

@@ -17,7 +17,7 @@ from support.serving import write_config
 
 from imagefactory.cli import main
 from imagefactory.common.units import ratio_text, size_text
-from imagefactory.engine.generator import Generator
+from imagefactory.factory import Parts
 from imagefactory.model.variant import Key
 from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.stats import Answered, Sum, answered, take_stats
@@ -29,21 +29,21 @@ def stats(config: Path, *arguments: str) -> Any:
     return CliRunner().invoke(main, ["--config", str(config), "stats", *arguments])
 
 
-def test_each_sum_is_that_of_what_is_there(generate: Callable[..., Generator], pictures: Path) -> None:
+def test_each_sum_is_that_of_what_is_there(assemble: Callable[..., Parts], pictures: Path) -> None:
     quarters(200, 100).save(pictures / "copy.png")
     (pictures / "copy of it.png").write_bytes((pictures / "copy.png").read_bytes())
-    generator = generate()
+    parts = assemble()
     asked = [
-        ask(generator, "cats/tom.jpg", scalex=100),
-        ask(generator, "cats/tom.jpg", scalex=300, encoding="webp"),
-        ask(generator, "copy.png", scalex=50),
+        ask(parts, "cats/tom.jpg", scalex=100),
+        ask(parts, "cats/tom.jpg", scalex=300, encoding="webp"),
+        ask(parts, "copy.png", scalex=50),
     ]
-    ask(generator, "copy of it.png", scalex=50)
-    store = generator.store
+    ask(parts, "copy of it.png", scalex=50)
+    store = parts.store
     assert isinstance(store, DiskStore)
     found = take_stats(store)
     assert (found.pictures, found.variants, found.objects) == (2, 3, 3)
-    assert found.bytes == sum(answer.bytes for answer in asked) == store.index.total_bytes()
+    assert found.bytes == sum(answer.bytes for answer in asked) == store.index.variants.total_bytes()
     assert found.by_encoding == {
         "jpeg": Sum(1, asked[0].bytes), "webp": Sum(1, asked[1].bytes), "png": Sum(1, asked[2].bytes),
     }  # fmt: skip
@@ -79,10 +79,10 @@ def test_the_most_used_come_first_and_nobody_who_was_not_used(tmp_path: Path) ->
     store = DiskStore(tmp_path / "cache", 2**40)
     store.start()
     first = put_object(store, Key("f" * 64, "v1-9x9-q80", "jpeg"), b"longer than all the others " * 9)
-    store.index.put_variants([(first, 1000.0)])
+    store.index.variants.put_many([(first, 1000.0)])
     variants = fill_cache(store, 3000, per_source=100)
     uses = {variants[number].key.text(): number for number in (7, 1500, 2999)}
-    store.index.add_up(uses, {}, 2000.0)
+    store.index.counts.add(uses, {}, 2000.0)
     found = take_stats(store)
     assert [each.uses for each in found.most_used] == [2999, 1500, 7]
     assert found.most_used[0].digest == variants[2999].key.digest
@@ -95,7 +95,7 @@ def test_saved_is_the_difference_to_the_originals(tmp_path: Path) -> None:
     store = DiskStore(tmp_path / "cache", 2**40)
     store.start()
     counts = {"bytes_of_sources webp": 1000.0, "bytes_of_variants webp": 300.0, "bytes_sent webp": 350.0}
-    store.index.add_up(
+    store.index.counts.add(
         {}, {**counts, "bytes_sent jpeg": 50.0, "evicted variants": 2, "evicted bytes": 9}, 1.0
     )
     found = take_stats(store)
@@ -123,14 +123,14 @@ def test_objects_without_an_index_are_counted(tmp_path: Path, pictures: Path) ->
 
 
 def test_the_table_is_aligned_and_has_no_control_characters(
-    tmp_path: Path, generate: Callable[..., Generator], pictures: Path
+    tmp_path: Path, assemble: Callable[..., Parts], pictures: Path
 ) -> None:
     (pictures / "a\u202eb.jpg").write_bytes((pictures / "cats" / "tom.jpg").read_bytes())
-    generator = generate()
-    answer = ask(generator, "a\u202eb.jpg", scalex=100)
+    parts = assemble()
+    answer = ask(parts, "a\u202eb.jpg", scalex=100)
     assert answer.variant is not None
-    generator.tally.use(answer.variant.key.text(), 1234)
-    generator.keeper.flush()
+    parts.counters.use(answer.variant.key.text(), 1234)
+    parts.keeper.flush()
     output = stats(write_config(tmp_path, pictures, tmp_path / "cache")).stdout
     assert "\u202e" not in output
     lines = output.splitlines()

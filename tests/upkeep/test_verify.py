@@ -20,6 +20,7 @@ from support.asking import Counting, ask, body_of, problems
 from support.filling import (
     IS_LONG,
     KINDS,
+    close_index,
     command,
     damage,
     fill_cache,
@@ -30,7 +31,7 @@ from support.filling import (
 )
 from support.serving import write_config
 
-from imagefactory.engine.generator import Generator
+from imagefactory.factory import Parts
 from imagefactory.model.variant import Key
 from imagefactory.storage.disk import DiskStore
 from imagefactory.upkeep.verify import Verified, verify
@@ -64,25 +65,26 @@ def names(folder: Path) -> dict[str, tuple[int, int]]:
 # --- damaged objects ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_damaged_objects_are_found_and_none_is_served(
-    generate: Callable[..., Generator], renderer: Counting, monkeypatch: pytest.MonkeyPatch
+    assemble: Callable[..., Parts], renderer: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flipped, cut and emptied: exactly these are found, visitors get right bytes, a repair leaves none."""
     monkeypatch.setattr(os, "fsync", lambda number: None)
     dice = random.Random(7)
     count = 10_000 if IS_LONG else 900
-    generator = generate(limits={"variants_per_source": 100_000})
-    store = generator.store
+    parts = assemble(limits={"variants_per_source": 100_000})
+    store = parts.store
     assert isinstance(store, DiskStore)
     sizes = [(number % 100 + 1, number // 100 + 1) for number in range(count + 50)]
 
     def bodies() -> dict[str, bytes]:
-        answers = [ask(generator, size=f"{w}x{h}", fit="stretch") for w, h in sizes]
-        return {answer.variant.key.text(): body_of(generator, answer) for answer in answers if answer.variant}
+        answers = [ask(parts, size=f"{w}x{h}", fit="stretch") for w, h in sizes]
+        return {answer.variant.key.text(): body_of(parts, answer) for answer in answers if answer.variant}
 
     right = bodies()
     assert renderer.renders == len(right) == len(sizes)
-    variants = sorted(store.index.variants(), key=lambda variant: variant.key.text())
+    variants = sorted(store.index.variants.good(), key=lambda variant: variant.key.text())
     for is_repaired in (False, True):
         chosen = dice.sample(variants, count)
         for number, variant in enumerate(chosen):
@@ -120,7 +122,7 @@ def test_a_damaged_object_is_named(store: DiskStore, kind: str) -> None:
 def test_a_large_object_is_hashed_to_its_end(store: DiskStore) -> None:
     store.start()
     variant = put_object(store, KEY, os.urandom(3_000_000))
-    store.index.put_variants([(variant, 1.0)])
+    store.index.variants.put_many([(variant, 1.0)])
     assert found(look(store)) == []
     with path_of(store, variant).open("r+b") as file:
         file.seek(2_999_999)
@@ -163,7 +165,7 @@ def test_a_row_without_object_is_missing(store: DiskStore) -> None:
     assert (found(verified), verified.checked, verified.left) == (expected, 39, 21)
     assert look(store, may_repair=True).repaired == 21
     assert found(look(store)) == problems(store) == []
-    assert store.index.count() == 39
+    assert store.index.variants.count() == 39
 
 
 def sql(store: DiskStore, statement: str, *values: object) -> None:
@@ -180,7 +182,7 @@ def test_a_row_that_can_not_be_believed_is_a_problem_and_its_object_gets_another
     assert ("row", variants[7].key.text()) in found(verified)
     assert look(store, may_repair=True).left == 0
     assert found(look(store)) == problems(store) == []
-    assert store.index.count() == 50
+    assert store.index.variants.count() == 50
 
 
 def test_a_row_with_a_damaged_key_is_removed(store: DiskStore) -> None:
@@ -218,8 +220,8 @@ def test_orphans_are_no_problem_and_a_repair_gives_rows_to_sound_ones(store: Dis
     verified = look(store, may_repair=True)
     assert (verified.orphans, verified.adopted, verified.removed, verified.repaired) == (3, 1, 2, 0)
     assert [path_of(store, each).exists() for each in (sound, altered, second)] == [True, False, False]
-    assert store.find(variants[0].key) == variants[0]
-    assert store.find(KEY)
+    assert store.index.variants.get(variants[0].key) == variants[0]
+    assert store.index.variants.get(KEY)
     assert found(look(store)) == problems(store) == []
 
 
@@ -228,7 +230,7 @@ def test_an_orphan_takes_the_place_of_a_damaged_object(store: DiskStore) -> None
     damage(path_of(store, variants[0]), "cut", random.Random(1))
     other = put_object(store, variants[0].key, b"a body that is sound")
     assert look(store, may_repair=True).left == 0
-    kept = store.find(variants[0].key)
+    kept = store.index.variants.get(variants[0].key)
     assert kept is not None
     assert kept.body == other.body
     assert found(look(store)) == problems(store) == []
@@ -258,7 +260,7 @@ def test_files_that_are_not_of_the_cache_are_named_and_left(store: DiskStore) ->
 
 def test_a_damaged_index_is_told_and_left_until_a_repair(store: DiskStore, config: Path) -> None:
     variants = fill_cache(store, 200)
-    store.index._open().close()
+    close_index(store)
     database = store.root / "index" / "cache.db"
     data = bytearray(database.read_bytes())
     data[4096 * 3 : 4096 * 6] = os.urandom(4096 * 3)
@@ -273,13 +275,13 @@ def test_a_damaged_index_is_told_and_left_until_a_repair(store: DiskStore, confi
     assert json.loads(result.stdout)["repaired"] == 1
     assert run(config, "verify").returncode == 0
     fresh = DiskStore(store.root, 2**40)
-    assert {each.body for each in fresh.index.variants()} == {each.body for each in variants}
+    assert {each.body for each in fresh.index.variants.good()} == {each.body for each in variants}
     assert problems(fresh) == []
 
 
 def test_a_lost_index_is_no_problem_and_a_repair_makes_it(store: DiskStore) -> None:
     fill_cache(store, 50)
-    store.index._open().close()
+    close_index(store)
     shutil.rmtree(store.root / "index")
     verified = look(store)
     assert (verified.checked, verified.orphans, verified.left) == (50, 50, 0)
@@ -287,7 +289,7 @@ def test_a_lost_index_is_no_problem_and_a_repair_makes_it(store: DiskStore) -> N
     verified = look(store, may_repair=True)
     assert (verified.adopted, verified.left) == (50, 0)
     fresh = DiskStore(store.root, 2**40)
-    assert fresh.index.is_whole()
+    assert fresh.index.completeness.is_whole()
     assert problems(fresh) == []
 
 
@@ -333,8 +335,8 @@ def test_a_look_writes_nothing(store: DiskStore, config: Path) -> None:
     """No session, no row, no object, no lock file."""
     for variant in fill_cache(store, 50)[:5]:
         path_of(store, variant).unlink()
-    store.sessions.end()
-    store.index._open().close()
+    store.processes.end()
+    close_index(store)
     with store.claims.take("evict", 1):
         pass
     before = {folder: names(store.root / folder) for folder in ("objects", "tmp", "locks")}
@@ -379,11 +381,11 @@ print("begun", flush=True)
 while True:
     key = Key(f"{random.randrange(40):064x}", "v1-1x1", "png")
     if random.random() < 0.9:
-        with store.claim(key, 10), store.temp() as temp:
+        with store.claims.take(key.text(), 10), store.temp() as temp:
             temp.path.write_bytes(random.randbytes(random.randrange(1, 50_000)))
             store.keep(key, Rendered(1, 1), temp)
     else:
-        evict(store, store.index.total_bytes() // 2)
+        evict(store, store.index.variants.total_bytes() // 2)
 """
 
 
@@ -413,9 +415,9 @@ def test_killed_and_run_again_a_repair_ends_as_in_one_go(
             elif number % 5 == 3:
                 path.unlink()
             else:
-                store.index.remove_variant(variant.key)
-        store.sessions.end()
-        store.index._open().close()
+                store.index.variants.remove(variant.key)
+        store.processes.end()
+        close_index(store)
 
     same_after_kills(config, store.root, ["verify", "--repair"], 20 if IS_LONG else 3, spoil)
     assert run(config, "verify").returncode == 0

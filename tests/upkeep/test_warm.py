@@ -11,24 +11,26 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from support.asking import Counting, problems
+from support.clock import Clock
 from support.drawing import quarters, scene
 from support.serving import eventually, serving, write_config
 
 from imagefactory import config as configs
-from imagefactory import create_app
+from imagefactory import create_app, factory
 from imagefactory.cli import main
 from imagefactory.cli.paths import picture_path
 from imagefactory.cli.progress import Progress
-from imagefactory.engine.generator import Generator
+from imagefactory.factory import Parts
 from imagefactory.storage.disk import DiskStore
-from imagefactory.storage.originals import Sources
+from imagefactory.storage.originals import Originals
+from imagefactory.upkeep.warm import run as warm_run
 from imagefactory.upkeep.warm.access_logs import LogEntry
 from imagefactory.upkeep.warm.replay import Demand, demand
 from imagefactory.upkeep.warm.replay import orders as orders_of
@@ -151,7 +153,7 @@ def test_without_presets_it_is_the_ladder(write: Callable[..., Path]) -> None:
 def test_the_second_run_renders_nothing(write: Callable[..., Path], cache: Path) -> None:
     config, options = write(), ["--ladder", "--encoding", "jpeg", "--encoding", "webp"]
     first = warm(config, *options)
-    assert first["bytes"] == DiskStore(cache, 2**40).index.total_bytes()
+    assert first["bytes"] == DiskStore(cache, 2**40).index.variants.total_bytes()
     second = warm(config, *options)
     assert (second["rendered"], second["present"], second["bytes"]) == (0, first["variants"], 0)
     assert problems(DiskStore(cache, 2**40)) == []
@@ -356,28 +358,28 @@ def test_a_dry_run_beside_a_server_sees_what_it_wrote(write: Callable[..., Path]
 
 
 class Lane:
-    """A generator that counts its renders, and orders for it. Its clock is ahead, so that nothing is racy."""
+    """A site that counts its renders, and orders for it. Its clock is ahead, so that nothing is racy."""
 
-    def __init__(self, generate: Callable[..., Generator], renderer: Counting) -> None:
-        self.generator = generate(clock=lambda: time.time() + 10)
+    def __init__(self, parts: Parts, renderer: Counting, clock: Clock) -> None:
+        clock.ahead_s = 10
+        self.parts = parts
         self.renderer = renderer
         self.stop = threading.Event()
 
     def orders(self, *queries: str, paths: tuple[str, ...] = ("cats/tom.jpg", "flag.png")) -> list[Order]:
         pairs = [[tuple(part.split("=")) for part in query.split("&")] for query in queries]
         wishes = [
-            Wish(self.generator.rules.request(each), query)
-            for each, query in zip(pairs, queries, strict=True)
+            Wish(self.parts.resolver.request(each), query) for each, query in zip(pairs, queries, strict=True)
         ]  # type: ignore[arg-type]  # two each
         return [Order(path, wishes) for path in paths]
 
     def warm(
         self, orders: list[Order], budget: Budget = NO_BUDGET, clock: Callable[[], float] = time.monotonic
     ) -> Warmed:
-        assert isinstance(self.generator.store, DiskStore)
+        assert isinstance(self.parts.store, DiskStore)
         return render_ahead(
-            [self.generator],
-            self.generator.store,
+            [self.parts],
+            self.parts.store,
             orders,
             budget,
             self.stop,
@@ -387,30 +389,29 @@ class Lane:
 
 
 @pytest.fixture
-def lane(generate: Callable[..., Generator], renderer: Counting) -> Iterator[Lane]:
-    yield Lane(generate, renderer)
-    store = DiskStore(generate().config.paths.cache, 2**40)
-    assert problems(store) == []
+def lane(assemble: Callable[..., Parts], renderer: Counting, clock: Clock, sound: None) -> Lane:
+    return Lane(assemble(), renderer, clock)
 
 
-def test_the_variants_of_a_source_follow_each_other_the_largest_first(lane: Lane) -> None:
+@pytest.fixture
+def taking_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread where there are two: which of two begins first would be theirs to decide."""
+    monkeypatch.setattr(warm_run, "THREADS_PER_WORKER", 1)
+
+
+def test_the_variants_of_a_source_follow_each_other_the_largest_first(lane: Lane, taking_turns: None) -> None:
     queries = ["w=20&f=webp", "w=100&f=jpeg", "w=20&f=jpeg", "w=50&f=webp", "w=100&f=webp", "w=50&f=jpeg"]
     found = lane.warm(lane.orders(*queries))
     assert found.rendered == 12
-    sizes = [(job.source.name, job.recipe.width, job.encoding) for job in lane.renderer.jobs]
-    one = [(width, name) for width in (100, 50, 20) for name in ("jpeg", "webp")]
-    # Two threads take turns: which of two neighbours comes first is theirs to decide.
-    for name, start in (("tom.jpg", 0), ("flag.png", 6)):
-        jobs = [(width, encoding) for source, width, encoding in sizes if source == name]
-        assert sorted(jobs) == sorted(one)
-        places = [jobs.index(each) for each in one]
-        assert all(abs(place - number) <= 1 for number, place in enumerate(places))
-        assert all(abs(sizes.index((name, *each)) - start - number) <= 2 for number, each in enumerate(one))
+    assert [(job.source.name, job.recipe.width, job.encoding) for job in lane.renderer.jobs] == [
+        (source, width, encoding)
+        for source in ("tom.jpg", "flag.png")
+        for width in (100, 50, 20)
+        for encoding in ("jpeg", "webp")
+    ]
 
 
-def test_the_last_picture_is_made_by_all_lanes(
-    lane: Lane, generate: Callable[..., Generator], renderer: Counting
-) -> None:
+def test_the_last_picture_is_made_by_all_lanes(lane: Lane, renderer: Counting) -> None:
     other, working = Counting(), set()
 
     def meet(name: str) -> None:
@@ -419,9 +420,9 @@ def test_the_last_picture_is_made_by_all_lanes(
             assert eventually(lambda: len(working) == 2, 20)
 
     renderer.before, other.before = lambda job: meet("one"), lambda job: meet("other")
-    store = lane.generator.store
+    store = lane.parts.store
     assert isinstance(store, DiskStore)
-    lanes = [lane.generator, Generator(lane.generator.config, other, store=store)]
+    lanes = [lane.parts, factory.assemble(lane.parts.config, other, store=store)]
     orders = lane.orders(*(f"w={width}" for width in range(20, 40)), paths=("cats/tom.jpg",))
     found = render_ahead(lanes, store, orders, NO_BUDGET, lane.stop, lambda *sums: None, time.monotonic)
     assert found.rendered == 20 == renderer.renders + other.renders
@@ -443,29 +444,31 @@ def test_what_is_there_is_skipped_without_being_opened(lane: Lane, monkeypatch: 
     def refuse(*args: object) -> Any:
         raise AssertionError("opened")
 
-    monkeypatch.setattr(Sources, "open", refuse)
-    monkeypatch.setattr(lane.generator.store.objects, "open", refuse)  # type: ignore[attr-defined]
-    monkeypatch.setattr(lane.generator, "source", refuse)
+    monkeypatch.setattr(Originals, "open", refuse)
+    monkeypatch.setattr(lane.parts.store.objects, "open", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(lane.parts.identifier, "source", refuse)
     found = lane.warm(orders)
     assert (found.pictures, found.rendered, found.present, found.failed) == (2, 0, 4, [])
 
 
-def test_a_damaged_row_is_no_proof_that_nothing_is_to_be_done(lane: Lane) -> None:
+def test_a_damaged_row_is_no_proof_that_nothing_is_to_be_done(
+    lane: Lane, assemble: Callable[..., Parts], clock: Clock
+) -> None:
     orders = lane.orders("w=20")
     lane.warm(orders)
-    index = lane.generator.store.index  # type: ignore[attr-defined]
+    index = lane.parts.store.index  # type: ignore[attr-defined]
     for change in (
         "replace(value, '\"width\":400', '\"width\":401')",
         'replace(value, \'"digest":"\', \'"digest":"0\')',
     ):
-        index._write(
+        index.database.write(
             lambda cache, sql, change=change: sql(
                 f"UPDATE Cache SET value = {change} WHERE tag = 'source'", ()
             )
         )
-        index._headers.clear()
-        assert lane.warm(orders).present == 2
-        source = index.source("cats/tom.jpg")
+        # As by another process: this one remembers headers.
+        assert Lane(assemble(), lane.renderer, clock).warm(orders).present == 2
+        source = index.sources.get("cats/tom.jpg")
         assert source is not None  # a good one again
         assert source.header.width == 400
 
@@ -473,8 +476,8 @@ def test_a_damaged_row_is_no_proof_that_nothing_is_to_be_done(lane: Lane) -> Non
 def test_the_budget_of_bytes_is_kept(lane: Lane) -> None:
     orders = lane.orders(*(f"w={width}" for width in range(40, 60)))
     total = lane.warm(orders[:1]).bytes
-    lane.generator.store.index._write(lambda cache, sql: sql("DELETE FROM Cache WHERE size > 0", ()))  # type: ignore[attr-defined]
-    for path in lane.generator.store.objects.walk():  # type: ignore[attr-defined]
+    lane.parts.store.index.database.write(lambda cache, sql: sql("DELETE FROM Cache WHERE size > 0", ()))  # type: ignore[attr-defined]
+    for path in lane.parts.store.objects.walk():  # type: ignore[attr-defined]
         path.unlink()
     found = lane.warm(orders[:1], Budget(bytes=total // 2))
     assert found.stopped == "budget"
@@ -510,8 +513,8 @@ def test_a_source_replaced_meanwhile_is_made_as_it_is_now(lane: Lane, pictures: 
     found = lane.warm(lane.orders("w=20", "w=50", paths=("cats/tom.jpg",)))
     assert found.rendered == 2
     assert found.failed == []
-    source = lane.generator.source("cats/tom.jpg")
-    assert len(lane.generator.store.index.of(source.digest)) == 2  # type: ignore[attr-defined]
+    source = lane.parts.source("cats/tom.jpg")
+    assert len(lane.parts.store.index.variants.of(source.digest)) == 2  # type: ignore[attr-defined]
 
 
 def test_a_picture_that_goes_meanwhile_is_no_failure(lane: Lane, pictures: Path) -> None:
@@ -524,6 +527,7 @@ def test_a_picture_that_goes_meanwhile_is_no_failure(lane: Lane, pictures: Path)
 # --- a full cache -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_cache_gives_up_what_was_used_before_and_then_says_so(
     write: Callable[..., Path], cache: Path
 ) -> None:
@@ -532,24 +536,24 @@ def test_a_full_cache_gives_up_what_was_used_before_and_then_says_so(
         config, "cats/tom.jpg", *[word for side in range(100, 110) for word in ("--size", str(side))]
     )["bytes"]
     store = DiskStore(cache, 2**40)
-    old = {variant.key for variant in store.index.variants()}
+    old = {variant.key for variant in store.index.variants.good()}
     small = write(cache={"max_bytes": f"{total} B"})
     sizes = [word for side in range(120, 150) for word in ("--size", str(side))]
     found = warm(small, "cats/tom.jpg", *sizes, exits=1)
     assert found["stopped"] == "full"
     assert 0 < found["rendered"] < 30
     assert found["failed"] == []
-    there = {variant.key for variant in store.index.variants()}
+    there = {variant.key for variant in store.index.variants.good()}
     assert not there & old
     assert len(there) == found["rendered"]
-    assert store.index.total_bytes() <= total
+    assert store.index.variants.total_bytes() <= total
     assert problems(store) == []
     told = run(small, "cats/tom.jpg", *sizes)
     assert told.exit_code == 1
     assert "the cache is full: " in told.stderr
     assert "raise [cache] max_bytes" in told.stderr
     assert {
-        variant.key for variant in store.index.variants()
+        variant.key for variant in store.index.variants.good()
     } == there  # what was found there is kept as well
 
 
@@ -617,7 +621,7 @@ def test_a_log_that_is_cut_is_told(write: Callable[..., Path], tmp_path: Path) -
 
 
 def test_what_was_asked_for_most_is_made_first(
-    write: Callable[..., Path], cache: Path, tmp_path: Path
+    write: Callable[..., Path], cache: Path, tmp_path: Path, taking_turns: None
 ) -> None:
     log = tmp_path / "access.log"
     counts = {70: 9, 71: 2, 72: 40, 73: 1, 74: 20, 75: 4}
@@ -625,16 +629,13 @@ def test_what_was_asked_for_most_is_made_first(
         "\n".join(line(f"{JPEG}?w={width}") for width, count in counts.items() for _ in range(count))
     )
     warm(write(), "--from-log", log, "--jobs", "1")
-    rows = sorted(DiskStore(cache, 2**40).index.scan(), key=lambda row: row.number)
+    rows = sorted(DiskStore(cache, 2**40).index.variants.scan(), key=lambda row: row.number)
     made = [row.variant.width for row in rows if row.variant]
-    wanted = sorted(counts, key=lambda width: -counts[width])
-    assert sorted(made) == sorted(wanted)
-    # Two threads take turns: which of two neighbours comes first is theirs to decide.
-    assert all(abs(made.index(width) - place) <= 1 for place, width in enumerate(wanted))
+    assert made == sorted(counts, key=lambda width: -counts[width])
 
 
-def test_what_was_asked_of_a_picture_about_as_often_is_one_order(generate: Callable[..., Generator]) -> None:
-    requests = [generate().rules.request([("w", width)]) for width in ("10", "20", "30")]
+def test_what_was_asked_of_a_picture_about_as_often_is_one_order(assemble: Callable[..., Parts]) -> None:
+    requests = [assemble().resolver.request([("w", width)]) for width in ("10", "20", "30")]
     one, two, rare = (Wish(request, "") for request in requests)
     counts = Counter({("a", one): 15, ("b", one): 12, ("a", two): 9, ("b", rare): 2, ("c", one): 3})
     found = [(order.path, order.wishes, order.is_more) for order in orders_of(Demand(counts, 41, 0))]
@@ -646,9 +647,9 @@ def test_what_was_asked_of_a_picture_about_as_often_is_one_order(generate: Calla
     ]
 
 
-def test_only_so_many_variants_of_a_log_are_counted(generate: Callable[..., Generator]) -> None:
+def test_only_so_many_variants_of_a_log_are_counted(assemble: Callable[..., Parts]) -> None:
     entries = [LogEntry("GET", JPEG, f"w={n}", 200, "") for n in range(1, 30) for _ in range(30 - n)]
-    found = demand(entries, ["/picture"], generate().rules.operators_request, lambda path: True, limit=5)
+    found = demand(entries, ["/picture"], assemble().resolver.operators_request, lambda path: True, limit=5)
     assert found.requests == found.counts.total() + found.forgotten == len(entries)
     assert len(found.counts) <= 10
     assert [wish.query for (_, wish), _ in found.counts.most_common(5)] == [f"w={n}" for n in range(1, 6)]
@@ -695,7 +696,7 @@ def test_it_goes_on_where_it_was_stopped(
     assert eventually(lambda: has_objects(cache, 8), 60)
     first.send_signal(number)
     said, told = first.communicate(timeout=60)
-    made = len(list(DiskStore(cache, 2**40).index.variants()))
+    made = len(list(DiskStore(cache, 2**40).index.variants.good()))
     assert "Traceback" not in told
     if number == signal.SIGKILL:
         assert first.returncode == -number
@@ -707,7 +708,7 @@ def test_it_goes_on_where_it_was_stopped(
     found = warm(config, *SLOW)
     assert found["variants"] == many * 6
     # Killed, it may leave an object without its row, which is found and not rendered again.
-    count = DiskStore(cache, 2**40).index.count()
+    count = DiskStore(cache, 2**40).index.variants.count()
     assert found["rendered"] + made == count or (
         number == signal.SIGKILL and found["rendered"] + made < count
     )
@@ -719,7 +720,7 @@ def test_two_at_once_render_nothing_twice(write: Callable[..., Path], cache: Pat
     config = write(render={"processes": 1})
     both = [begin(config, *SLOW) for _ in range(2)]
     found = [json.loads(each.communicate(timeout=120)[0]) for each in both]
-    assert sum(each["rendered"] for each in found) == DiskStore(cache, 2**40).index.count()
+    assert sum(each["rendered"] for each in found) == DiskStore(cache, 2**40).index.variants.count()
     assert all(each["variants"] == many * 6 and each["failed"] == [] for each in found)
     assert problems(DiskStore(cache, 2**40)) == []
 
@@ -746,7 +747,7 @@ def test_it_lets_others_go_first() -> None:
 
 def test_its_renders_are_counted(write: Callable[..., Path], cache: Path) -> None:
     warm(write(), "--size", "50", "--encoding", "webp")
-    counters = DiskStore(cache, 2**40).counters()
+    counters = DiskStore(cache, 2**40).index.counts.all()
     assert (
         sum(
             count

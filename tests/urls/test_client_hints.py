@@ -20,6 +20,7 @@ from flask import Blueprint, Response
 from PIL import Image
 from support.asking import Counting
 from support.browsing import _FLAGS as FLAGS
+from support.clock import Clock
 from support.doors import DATE_S, Answer, Site, environ_of
 from support.drawing import quarters
 from support.serving import serving, write_config
@@ -51,7 +52,7 @@ def make(configure: Callable[..., Config], renderer: Counting, pictures: Path) -
     def site(**sections: Any) -> Site:
         heeds = {"client_hints": True, "save_data": True, **sections.pop("http", {})}
         limits = {"ladder": LADDER, **sections.pop("limits", {})}
-        return Site(create_app(configure(http=heeds, limits=limits, **sections), renderer=renderer))
+        return Site(create_app(configure(http=heeds, limits=limits, **sections), renderer, Clock()))
 
     return site
 
@@ -161,7 +162,7 @@ def test_a_visitor_can_not_ask_for_more_than_the_steps(site: Site, renderer: Cou
         site.ask(f"{WIDE}?scalex=50&dpr=auto", headers={"Sec-CH-DPR": str(number / 100)})
     assert renderer.renders == len(LADDER) + 3  # at a dpr of 2 it is the 100 of the ladder
     assert len(site.fast._memo) == 2 + len(LADDER) + 4
-    counts = site.generator.tally.take()[1]
+    counts = site.parts.counters.take()[1]
     assert {name for name in counts if name.startswith("requests")} == {
         "requests hit jpeg 200",
         "requests miss jpeg 200",
@@ -329,7 +330,7 @@ def test_a_signature_is_over_the_word_auto(make: Callable[..., Site]) -> None:
 
 def test_a_policy_covers_nothing_that_a_header_may_widen(make: Callable[..., Site]) -> None:
     site = make(limits={"sizes": "signed"}, **KEYS)
-    signer = site.generator.access.signer
+    signer = site.parts.access.signer
     assert signer is not None
     hints = {"Sec-CH-Width": "800", "Sec-CH-DPR": "3"}
     for dpr, policy in product(("1", "auto"), (Policy(200), Policy(200, is_ladder=True))):

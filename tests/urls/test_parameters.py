@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagefactory.errors import BadParameter, ConfigError
-from imagefactory.model.formats import ENCODINGS, Header, default_encoding
+from imagefactory.model.formats import ENCODINGS, default_encoding
+from imagefactory.model.source import Header
 from imagefactory.urls.negotiation import negotiate
 from imagefactory.urls.parameters import NAMES
 from imagefactory.urls.query import Request, compile_presets, negotiated_in, parse_request

@@ -14,11 +14,13 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 from flask.testing import FlaskClient
 from support.asking import Counting
+from support.clock import Clock
 from support.drawing import quarters
 from werkzeug.test import TestResponse
 
 from imagefactory import create_app
 from imagefactory.errors import Expired, Unsigned, WrongSignature
+from imagefactory.factory import Parts
 from imagefactory.urls.signing import Policy, Signer
 
 KEYS = {"web": "correct horse battery", "old": "staple of sixteen chars"}
@@ -163,10 +165,9 @@ class Site:
             quarters().save(folder / name)
         self.cache = tmp_path / "cache"
         config = {"paths": {"pictures": str(folder), "cache": str(self.cache)}, "signing": {"keys": KEYS}}
-        app = create_app({**config, **sections}, renderer)
-        self.now_s = float(NOW_S)
-        self.generator = app.extensions["imagefactory"].generator
-        self.generator._clock = lambda: self.now_s
+        self.clock = Clock(now_s=float(NOW_S))
+        app = create_app({**config, **sections}, renderer, self.clock)
+        self.parts: Parts = app.extensions["imagefactory"].parts
         self.counting = renderer
         self.client: FlaskClient = app.test_client()
         self.signer = Signer(KEYS)
@@ -273,20 +274,20 @@ def test_an_expired_url_says_so_also_where_the_fast_path_knew_it(site: Callable[
     url = web.url("tom.jpg", PAIRS, NOW_S + 100)
     ages = []
     for passed_s in (0, 0, 39.5, 41, 99.5):
-        web.now_s = NOW_S + passed_s
+        web.clock.now_s = NOW_S + passed_s
         reply = web.get(url)
         assert reply.status_code == 200
         ages.append(reply.headers["Cache-Control"])
     assert ages == [f"public, max-age={age}" for age in (60, 60, 60, 59, 0)]
-    web.now_s = NOW_S + 100
+    web.clock.now_s = NOW_S + 100
     assert web.get(url).json["error"] == "expired"  # type: ignore[index]
 
 
 def test_an_expiring_url_is_never_immutable_and_never_served_stale(site: Callable[..., Site]) -> None:
     web = site(**SIGNED, http={"stale_while_revalidate_s": 600})
-    source = web.generator.source("tom.jpg")
-    version = web.generator.rules.wanted(
-        source, web.generator.rules.request([*PAIRS, ("v", "x")]), ""
+    source = web.parts.source("tom.jpg")
+    version = web.parts.resolver.wanted(
+        source, web.parts.resolver.request([*PAIRS, ("v", "x")]), ""
     ).key.version()
     pairs = [*PAIRS, ("v", version)]
     assert "immutable" in web.get(web.url("tom.jpg", pairs)).headers["Cache-Control"]

@@ -25,6 +25,7 @@ import pytest
 from flask import Blueprint, Flask, Response, request
 from PIL import Image
 from support.asking import Counting
+from support.clock import Clock
 from support.doors import DATE_S, Answer, Site, environ_of, send
 from support.drawing import encoded, quarters
 from support.serving import eventually, is_right, serving, write_config
@@ -102,7 +103,7 @@ def make(configure: Callable[..., Config], renderer: Counting, drawn: Path) -> C
     """Makes a Site: make(outer, http={"strict": True})."""
 
     def site(outer: Callable[[Any], Any] = lambda inner: inner, **sections: Any) -> Site:
-        return Site(create_app(configure(**sections), renderer=renderer), outer)
+        return Site(create_app(configure(**sections), renderer, Clock()), outer)
 
     return site
 
@@ -130,6 +131,7 @@ HEADERS = [(name, value) for name, values in CONDITIONS.items() for value in val
 
 
 @pytest.mark.parametrize("url", [*TARGETS.values(), f"{SMALL}&encoding=auto"], ids=[*TARGETS, "auto"])
+@pytest.mark.slow
 def test_every_condition_alone_and_in_pairs_is_judged_as_by_the_view(site: Site, url: str) -> None:
     etag = site.warm(url)["ETag"]
     seen = set()
@@ -174,9 +176,9 @@ def test_every_address_is_answered_as_by_the_view(make: Callable[..., Site], met
 
 
 def test_an_address_with_the_right_version_stays_immutable(site: Site) -> None:
-    wanted = site.generator.rules.wanted(
-        site.generator.source("cats/tom.jpg"),
-        site.generator.rules.request([("scalex", "100"), ("v", "x")]),
+    wanted = site.parts.resolver.wanted(
+        site.parts.source("cats/tom.jpg"),
+        site.parts.resolver.request([("scalex", "100"), ("v", "x")]),
         "",
     )
     answer = same(site, f"{SMALL}&v={wanted.version}")
@@ -259,7 +261,7 @@ def test_under_every_configuration_the_doors_agree(make: Callable[..., Site], na
     site = make(presets=PRESETS, **CONFIGS[name])
     urls = [*TARGETS.values(), f"{SMALL}&encoding=auto", f"{SMALL}&x=1", "/picture/cats/tom.jpg?preset=thumb",
             f"{SMALL}&v=x", "/picture/x.jpg"]  # fmt: skip
-    prefixes = site.generator.config.http.prefixes
+    prefixes = site.parts.config.http.prefixes
     for url in (
         urls if name != "prefixes" else [url.replace("/picture", p, 1) for url in urls for p in prefixes]
     ):
@@ -318,7 +320,7 @@ def test_within_other_apps_the_doors_agree(
 def test_a_proxy_fix_within_the_app_is_no_hindrance(configure: Callable[..., Config], drawn: Path) -> None:
     app = Flask("host")
     app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
-    ImageFactory(app, configure(), renderer=InThread())
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
     site = Site(app)
     site.warm(SMALL, {"X-Forwarded-Prefix": "/elsewhere"})
     assert same(site, SMALL, headers={"X-Forwarded-Prefix": "/elsewhere"}).is_fast
@@ -430,7 +432,7 @@ def test_a_source_that_changed_is_seen_at_the_next_request(
 @pytest.mark.parametrize("url", TARGETS.values(), ids=TARGETS)
 def test_a_new_epoch_is_seen_at_the_next_request(site: Site, tmp_path: Path, url: str) -> None:
     before = site.warm(url)
-    DiskStore(tmp_path / "cache", 2**40).renew_epoch()
+    DiskStore(tmp_path / "cache", 2**40).notices.renew()
     after = site.ask(url)
     assert (after.told(), after.is_fast) == (before.told(), False)
     assert site.ask(url).is_fast
@@ -442,10 +444,10 @@ def test_what_another_process_purged_is_rendered_again(
 ) -> None:
     before = site.warm(url)
     other = DiskStore(tmp_path / "cache", 2**40)
-    other.renew_epoch()
-    for variant in list(other.index.variants()):
+    other.notices.renew()
+    for variant in list(other.index.variants.good()):
         other.remove(variant)
-    other.renew_epoch()
+    other.notices.renew()
     results = [site.ask(url) for _ in range(3)]
     assert [(answer["X-Cache"], answer.is_fast) for answer in results] == [
         ("miss", False),
@@ -546,11 +548,11 @@ def test_a_young_source_and_one_from_the_future_are_not_remembered(site: Site, d
     path = drawn / url.removeprefix("/picture/").partition("?")[0]
     changed_s = path.stat().st_ctime
     for now_s, is_fast in [(changed_s + 1, False), (changed_s - 100, False), (changed_s + 3, True)]:
-        site.generator._clock = lambda now_s=now_s: now_s
+        site.clock.now_s = now_s
         assert [site.ask(url).is_fast for _ in range(4)][-1] == is_fast
     os.utime(path, (changed_s + 100, changed_s + 100))
     for now_s, is_fast in [(changed_s + 10, False), (changed_s + 101, True)]:
-        site.generator._clock = lambda now_s=now_s: now_s
+        site.clock.now_s = now_s
         answers = [site.ask(url) for _ in range(4)]
         assert (answers[3].is_right, answers[3].is_fast) == (True, is_fast)
 
@@ -642,7 +644,7 @@ def test_the_hooks_of_a_host_run_at_every_request(
     app.register_error_handler(PermissionError, lambda error: ("who are you?", 401))
     if is_first:
         hook(app, lodge)
-    ImageFactory(app, configure(), renderer=InThread())
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
     if not is_first:
         hook(app, lodge)
     site = Site(app)
@@ -660,7 +662,7 @@ def test_a_guard_around_our_view_is_asked_at_every_request(
     configure: Callable[..., Config], drawn: Path
 ) -> None:
     app, lodge = Flask("host"), Lodge()
-    ImageFactory(app, configure(), renderer=InThread())
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
     guarded_view(app, lodge)
     site = Site(app)
     for _ in range(4):
@@ -679,9 +681,8 @@ def test_a_flask_of_the_hosts_own_is_asked_at_every_request(
         return lodge.mark(*args) if name == "process_response" else lodge.check() or method(app, *args)
 
     app = type("Own", (Flask,), {name: own})("host")
-    ImageFactory(app, configure(), renderer=InThread())
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock(ahead_s=10))
     send_word = environ_of(SMALL, headers={"X-Word": "please"})
-    app.extensions["imagefactory"].generator._clock = lambda: time.time() + 10
     for _ in range(4):
         assert send(app, dict(send_word))[0] == "200 OK"
     assert send(app, environ_of(SMALL))[0] == "401 UNAUTHORIZED"
@@ -696,7 +697,7 @@ def test_a_host_that_is_not_ours_gets_the_answer_of_the_view(
         "example.com" if setting == "subdomains" else ["example.com"]
     )
     app.add_url_rule("/picture/<path:any>", "other", lambda any: "the host's", subdomain="api")
-    ImageFactory(app, configure(), renderer=InThread())
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
     site = Site(app)
     for _ in range(4):
         assert site.ask(SMALL, headers={"Host": "example.com"}).is_right
@@ -724,10 +725,9 @@ def test_a_middleware_of_the_host_is_never_passed_by(
     app = Flask("host")
     if is_first:
         app.wsgi_app = ProxyFix(Doorman(app.wsgi_app))  # type: ignore[method-assign]
-    factory = ImageFactory(app, configure(), renderer=InThread())
+    factory = ImageFactory(app, configure(), renderer=InThread(), clock=Clock(ahead_s=10))
     if not is_first:
         app.wsgi_app = Doorman(app.wsgi_app)  # type: ignore[method-assign]
-    factory.generator._clock = lambda: time.time() + 10
     for _ in range(4):
         assert send(app, environ_of(SMALL, headers={"X-Word": "please"}))[0] == "200 OK"
     assert send(app, environ_of(SMALL))[0] == "401 UNAUTHORIZED"
@@ -735,7 +735,7 @@ def test_a_middleware_of_the_host_is_never_passed_by(
 
 
 def test_two_apps_share_no_answers(tmp_path: Path) -> None:
-    factory = ImageFactory(renderer=InThread())
+    factory = ImageFactory(renderer=InThread(), clock=Clock())
     sites = []
     for name, colour in (("a", "red"), ("b", "blue")):
         (tmp_path / name / "pictures").mkdir(parents=True)
@@ -776,7 +776,7 @@ def test_bodies_stay_within_the_bound(make: Callable[..., Site], bound: int) -> 
         for _ in range(3):
             assert site.ask(url).is_right
             assert site.fast._memo.bytes <= bound
-    for slot in list(site.fast._memo._slots.values()):
+    for slot in list(site.fast._memo.slots.values()):
         assert slot.bytes > len(slot.value.data or b"") + fastpath._ENTRY_BYTES
 
 
@@ -788,7 +788,7 @@ def held(site: Site, urls: Iterable[str]) -> tuple[int, int]:
             assert site.ask(url).status == "200 OK"
         gc.collect()
         full, counted = tracemalloc.get_traced_memory()[0], site.fast._memo.bytes
-        site.fast._memo._slots.clear()
+        site.fast._memo.slots.clear()
         gc.collect()
         return full - tracemalloc.get_traced_memory()[0], counted
     finally:
@@ -801,6 +801,7 @@ def held(site: Site, urls: Iterable[str]) -> tuple[int, int]:
      f"scalex=100&v=%F0%9F%98%80{'y' * 4000}"],
     ids=["variant", "original", "auto", "long", "long version", "wide version"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_entry_takes_no_more_than_is_counted(site: Site, query: str) -> None:
     url = f"/picture/cats/tom.jpg?{query}"
     site.ask(url)
@@ -841,6 +842,7 @@ def test_a_put_is_quick_also_where_all_were_used() -> None:
 # --- many at once ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_answer_that_begins_after_a_change_is_the_old_one(
     make: Callable[..., Site], drawn: Path, tmp_path: Path
 ) -> None:
@@ -873,7 +875,7 @@ def test_no_answer_that_begins_after_a_change_is_the_old_one(
         put(version)
         replaced_s.append(time.monotonic())
         if version % 7 == 0:
-            store.renew_epoch()
+            store.notices.renew()
     time.sleep(0.1)
     is_over.set()
     for thread in threads:
@@ -934,8 +936,7 @@ def test_an_answer_without_a_body_opens_nothing(
     site: Site, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.warm(url)
-    monkeypatch.setattr(site.generator, "open", lambda answer: pytest.fail("opened"))
-    monkeypatch.setattr(site.generator, "stream", lambda answer: pytest.fail("opened"))
+    monkeypatch.setattr(site.parts.generator, "open", lambda answer: pytest.fail("opened"))
     for method, headers in [
         ("HEAD", {}), ("HEAD", {"Range": "bytes=0-9"}), ("GET", {"If-None-Match": "*"}), ("GET",
         {"If-Match": '"x"'}),

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.clock import Clock
 
 import imagefactory
-from imagefactory.engine import gate
-from imagefactory.engine.generator import Generator
+from imagefactory.engine import flights, gate
+from imagefactory.factory import Parts
 from imagefactory.storage import claims
 from imagefactory.web.fastpath import FastPath
 
@@ -34,12 +34,12 @@ def ask(client: FlaskClient, target: str = TARGET) -> str:
 
 
 @pytest.fixture
-def generator(app: Flask) -> Generator:
-    """The app's generator, with a clock by which the pictures are old: their stamps are trusted."""
-    generator = app.extensions["imagefactory"].generator
-    assert isinstance(generator, Generator)
-    generator._clock = lambda: time.time() + 10
-    return generator
+def parts(app: Flask, clock: Clock) -> Parts:
+    """The app's parts, with a clock by which the pictures are old: their stamps are trusted."""
+    clock.ahead_s = 10
+    parts = app.extensions["imagefactory"].parts
+    assert isinstance(parts, Parts)
+    return parts
 
 
 @pytest.fixture(params=["view", "fast path"])
@@ -52,7 +52,7 @@ def door(request: pytest.FixtureRequest, app: Flask) -> str:
 
 
 @pytest.fixture
-def warm(generator: Generator, client: FlaskClient, door: str) -> FlaskClient:
+def warm(parts: Parts, client: FlaskClient, door: str) -> FlaskClient:
     """A client of an app that has answered TARGET and the original before."""
     assert [ask(client) for _ in range(4)] == ["miss", "hit", "hit", "hit"]
     assert [ask(client, "/picture/cats/tom.jpg") for _ in range(3)] == ["hit", "hit", "hit"]
@@ -60,10 +60,10 @@ def warm(generator: Generator, client: FlaskClient, door: str) -> FlaskClient:
 
 
 @pytest.fixture
-def statements(generator: Generator, warm: FlaskClient) -> Iterator[list[str]]:
+def statements(parts: Parts, warm: FlaskClient) -> Iterator[list[str]]:
     """The SQL that this thread's connection to the index runs."""
     found: list[str] = []
-    connection: sqlite3.Connection = generator.store.index._open()._con  # type: ignore[attr-defined]
+    connection: sqlite3.Connection = parts.store.index.database._open()._con  # type: ignore[attr-defined]
     connection.set_trace_callback(found.append)
     yield found
     connection.set_trace_callback(None)
@@ -103,8 +103,8 @@ def test_an_original_runs_one_select(warm: FlaskClient, statements: list[str], d
     assert len(statements) == (1 if door == "view" else 0), statements
 
 
-def test_a_hit_leaves_the_database_as_it_was(warm: FlaskClient, generator: Generator) -> None:
-    connection: sqlite3.Connection = generator.store.index._open()._con  # type: ignore[attr-defined]
+def test_a_hit_leaves_the_database_as_it_was(warm: FlaskClient, parts: Parts) -> None:
+    connection: sqlite3.Connection = parts.store.index.database._open()._con  # type: ignore[attr-defined]
     changes, version = connection.total_changes, connection.execute("PRAGMA data_version").fetchone()
     rows = connection.execute("SELECT * FROM Cache ORDER BY rowid").fetchall()
     for _ in range(5):
@@ -121,12 +121,9 @@ def test_a_hit_asks_one_stat_of_the_source_and_one_of_the_epoch(
     assert stats == [str(tmp_path / "pictures/cats/tom.jpg"), str(tmp_path / "cache/epoch")]
 
 
-def test_a_304_opens_no_object(
-    warm: FlaskClient, generator: Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_304_opens_no_object(warm: FlaskClient, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     etag = warm.get(TARGET, buffered=True).headers["ETag"]
-    for name in ("open", "stream"):
-        monkeypatch.setattr(generator, name, lambda answer: pytest.fail("an object was opened"))
+    monkeypatch.setattr(parts.generator, "open", lambda answer: pytest.fail("an object was opened"))
     assert warm.get(TARGET, headers={"If-None-Match": etag}).status_code == 304
 
 
@@ -137,10 +134,10 @@ def test_a_hit_claims_nothing_and_waits_in_no_queue(
         pytest.fail("a hit came to where misses wait")
 
     for place, name in (
-        (claims.Claims, "take"),
+        (claims.FileClaims, "take"),
         (gate.Gate, "enter"),
         (gate.Gate, "render"),
-        (gate.Flights, "run"),
+        (flights.Flights, "run"),
     ):
         monkeypatch.setattr(place, name, refuse)
     assert ask(warm) == "hit"

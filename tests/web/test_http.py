@@ -19,6 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 from support.asking import Counting
+from support.clock import Clock
 from support.drawing import quarters
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.utils import send_file
@@ -714,8 +715,8 @@ def test_last_modified_is_never_later_than_now(
     assert web.get(url, headers={"If-None-Match": reply.headers["ETag"]}).status_code == 304
 
 
-def test_now_is_told_by_the_clock(web: FlaskClient, pictures: Path) -> None:
-    web.application.extensions["imagefactory"].generator._clock = lambda: 784_111_777.9
+def test_now_is_told_by_the_clock(web: FlaskClient, clock: Clock) -> None:
+    clock.now_s = 784_111_777.9
     assert web.get(_SMALL).headers["Last-Modified"] == "Sun, 06 Nov 1994 08:49:37 GMT"
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from click.testing import CliRunner
 from flask import Flask
 from flask.testing import FlaskClient
 from support.asking import Counting
+from support.clock import Clock
 from support.drawing import quarters
 from support.serving import serving, write_config
 from werkzeug.test import TestResponse
@@ -35,14 +35,12 @@ Site = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def site(site: Site) -> Site:
+def site(site: Site, clock: Clock) -> Site:
     """Makes a client of a site with a token; site(http={"strict": True}), site(admin={}) has none."""
+    clock.ahead_s = 10  # so that the pictures are old enough for the fast path
 
     def make(**sections: Any) -> FlaskClient:
-        web = site(**{"admin": {"token": TOKEN}, **sections})
-        # By its clock the pictures are old enough for the fast path.
-        web.application.extensions["imagefactory"].generator._clock = lambda: time.time() + 10
-        return web
+        return site(**{"admin": {"token": TOKEN}, **sections})
 
     return make
 
@@ -186,7 +184,7 @@ def test_a_selection_is_purged(site: Site, selection: dict[str, Any], count: int
 def test_a_content_is_purged_by_its_digest(site: Site) -> None:
     web = site()
     cache_of(web)
-    digest = web.application.extensions["imagefactory"].generator.source("cats/tom.jpg").digest
+    digest = web.application.extensions["imagefactory"].parts.source("cats/tom.jpg").digest
     for text in (digest[:12], f"sha256:{digest}"):
         assert told(post(web, digests=[text]))["variants"] == 1
         cache_of(web)
@@ -399,7 +397,7 @@ def cdn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cdn]:
 def test_the_cdn_is_told_of_what_was_named(site: Site, cdn: Cdn) -> None:
     web = site(admin={"token": TOKEN, "purge_url": cdn.url, "purge_headers": {"Fastly-Key": "secret"}})
     cache_of(web)
-    digest = web.application.extensions["imagefactory"].generator.source("cats/tom.jpg").digest
+    digest = web.application.extensions["imagefactory"].parts.source("cats/tom.jpg").digest
     assert told(web.delete(TOM, headers=BEARER))["hook"] == {"ok": True}
     assert cdn.told == [
         {
@@ -582,9 +580,9 @@ def test_every_answer_with_a_picture_has_its_tags_by_both_doors(
 ) -> None:
     quarters(60, 50).save(pictures / "cats" / "a, b.png")
     web = site(http={"cache_tags": name})
-    generator = web.application.extensions["imagefactory"].generator
+    parts = web.application.extensions["imagefactory"].parts
     for path in ("cats/tom.jpg", "cats/a, b.png"):
-        tags = tag_header(name, path, generator.source(path).digest)[1]
+        tags = tag_header(name, path, parts.source(path).digest)[1]
         for query in ("", "?scalex=20", "?scalex=20&encoding=auto"):
             for headers, status in (({}, 200), ({"Range": "bytes=0-9"}, 206), ({"If-None-Match": "*"}, 304)):
                 for _ in range(3):  # a miss, the view's hit, the fast path's

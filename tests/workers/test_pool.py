@@ -24,9 +24,11 @@ from support.jobs import job
 from support.serving import eventually
 
 from imagefactory.errors import SourceChanged, TimedOut, TooLarge, Unavailable, Undecodable
-from imagefactory.model.job import Job, Stamp
+from imagefactory.model.job import Job
 from imagefactory.model.recipe import Recipe
+from imagefactory.model.source import Stamp
 from imagefactory.workers import messages
+from imagefactory.workers import pool as pool_module
 from imagefactory.workers.pool import Pool
 from imagefactory.workers.rendering import InThread
 
@@ -549,7 +551,7 @@ def test_a_worker_that_answers_nonsense_does_no_harm(
     code += "messages.send(c, {'is': 'ready'}); messages.receive(c)\n"
     code += f"messages.send(c, {said.replace('false', 'False')})\n"
     monkeypatch.setattr("imagefactory.workers.pool._CODE", code + "time.sleep(60)")
-    with pytest.raises(Undecodable, match="went mad|failed on it"):
+    with pytest.raises(Undecodable, match="no answer that makes sense|failed on it"):
         make(1).render(job(picture))
 
 
@@ -569,3 +571,19 @@ def test_a_pool_that_is_forgotten_leaves_no_zombie(picture: Path) -> None:
     other.start()
     assert eventually(lambda: not any(exists(pid) for pid in pids), LONG_S)
     other.close()
+
+
+def test_a_worker_that_another_pool_has_taken_leave_of_is_no_error() -> None:
+    """Two pools look through the same list of orphans at the same time."""
+
+    class Orphan:
+        def has_ended(self) -> bool:
+            orphans.remove(self)  # as the other pool does, in between
+            return True
+
+    orphans: list[object] = pool_module._orphans  # type: ignore[assignment]
+    orphans.append(Orphan())
+    pool = Pool(1, LONG_S)
+    pool.start()
+    pool.close()
+    assert not any(isinstance(each, Orphan) for each in orphans)

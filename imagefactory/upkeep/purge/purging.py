@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ...config import Config
-from ...engine.generator import Generator
 from ...errors import StorageError, Unavailable
+from ...storage.protocols import Notices, SourceRows, Sources
 from . import notify
-from .removing import Purged, purge
+from .removing import Purged, Remover, purge
 from .selection import Selection
 
-__all__ = ["Outcome", "purge_and_tell", "tell_hooks"]
+__all__ = ["Outcome", "Purger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +39,60 @@ class Outcome:
         return values
 
 
-def purge_and_tell(generator: Generator, selection: Selection, *, is_dry_run: bool) -> Outcome:
-    """Purge in a process that serves, and tell the hooks.
+class Purger:
+    """Purges one cache, and tells the hooks of *config*. *prepare* is called before a ``purge``."""
 
-    Raises BadParameter, and Unavailable when the cache can't be changed.
-    """
-    generator.start()
-    generator.keeper.flush()  # the last use of each variant, as far as this process knows
-    try:
-        purged = purge(
-            generator.store, generator.sources, selection, generator.now_s(), is_dry_run=is_dry_run
+    def __init__(
+        self,
+        config: Config,
+        remover: Remover,
+        rows: SourceRows,
+        notices: Notices,
+        sources: Sources,
+        clock: Callable[[], float],
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._config = config
+        self._remover = remover
+        self._rows = rows
+        self._notices = notices
+        self._sources = sources
+        self._clock = clock
+        self._prepare = prepare
+
+    def purge(self, selection: Selection, *, is_dry_run: bool = False) -> Outcome:
+        """Remove the variants of *selection*, then tell the hooks; a dry run does neither. Raises as
+        ``removing.purge``, but Unavailable when the cache can't be changed."""
+        self._prepare()
+        try:
+            purged = self.remove(selection, is_dry_run=is_dry_run)
+        except StorageError as error:
+            raise Unavailable(f"the cache can't be purged at the moment: {error}") from error
+        return self.tell(selection, purged, is_dry_run=is_dry_run)
+
+    def remove(
+        self,
+        selection: Selection,
+        *,
+        is_dry_run: bool = False,
+        report: Callable[[int], object] = lambda count: None,
+    ) -> Purged:
+        """Remove the variants of *selection*, or count them; see ``removing.purge``."""
+        return purge(
+            self._remover,
+            self._rows,
+            self._notices,
+            self._sources,
+            selection,
+            self._clock(),
+            is_dry_run=is_dry_run,
+            report=report,
         )
-    except StorageError as error:
-        raise Unavailable(f"the cache can't be purged at the moment: {error}") from error
-    return tell_hooks(generator.config, selection, purged, is_dry_run=is_dry_run)
 
-
-def tell_hooks(config: Config, selection: Selection, purged: Purged, *, is_dry_run: bool) -> Outcome:
-    """What came of a purge, after the hooks of *config* were told; a dry run tells none."""
-    if is_dry_run:
-        return Outcome(purged, is_dry_run)
-    bodies = notify.notices(
-        purged.paths, purged.digests, selection.prefix, config.http.prefixes, selection.is_all
-    )
-    return Outcome(purged, is_dry_run, notify.tell(config.admin, bodies))
+    def tell(self, selection: Selection, purged: Purged, *, is_dry_run: bool) -> Outcome:
+        """What came of it, after the hooks were told; a dry run tells none."""
+        if is_dry_run:
+            return Outcome(purged, is_dry_run)
+        prefixes = self._config.http.prefixes
+        bodies = notify.notices(purged.paths, purged.digests, selection.prefix, prefixes, selection.is_all)
+        return Outcome(purged, is_dry_run, notify.tell(self._config.admin, bodies))

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
-from pathlib import Path
-from typing import cast
 
 from ...common.globs import compile_glob
 from ...errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
-from ...model.variant import Source
-from ...storage.disk import DiskStore, MemoryStore, Store
-from ...storage.index import Index
-from ...storage.originals import Sources
+from ...model.source import Source
+from ...storage.originals import check_path
+from ...storage.protocols import SourceRows, Sources
 
-__all__ = ["Catalog", "Chosen", "NotOneKind", "Selection", "check", "choose", "is_gone"]
+__all__ = ["Chosen", "NotOneKind", "Selection", "check", "choose", "is_gone"]
 
 _FEW = 500  # pictures looked up in one statement
 _MIN_DIGITS = 12
 _WILD = re.compile(r"[*?\[]")
-
-Catalog = Index | MemoryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ def _word(name: str) -> str:
     return name.removeprefix("is_").removesuffix("_s")
 
 
-def check(selection: Selection, sources: Sources) -> None:
+def check(selection: Selection) -> None:
     """Raise BadParameter unless *selection* is one kind (NotOneKind) and can be."""
     given = [each.name for each in fields(selection) if _is_given(selection, each.name)]
     if len(given) != 1:
@@ -87,7 +81,7 @@ def check(selection: Selection, sources: Sources) -> None:
             )
     for path in [*selection.paths, *([selection.prefix.removesuffix("/")] if selection.prefix else [])]:
         try:
-            sources.locate(path)
+            check_path(path)
         except NotFound:
             what = "a folder" if selection.prefix else "a picture"
             raise BadParameter(
@@ -124,24 +118,29 @@ def _is_given(selection: Selection, name: str) -> bool:
 
 
 def choose(
-    store: Store, catalog: Catalog, sources: Sources, selection: Selection, report: Callable[[int], object]
+    selection: Selection,
+    rows: SourceRows,
+    sources: Sources,
+    cached: Callable[[], Collection[str]],
+    report: Callable[[int], object],
 ) -> Chosen:
-    """What *selection* means now, unless it is by last use. *report* is called with the number of pictures
-    looked at. Raises BadParameter for the start of a digest that several have, Unavailable when all would
-    seem stale as the pictures can't be read."""
+    """What *selection* means now, unless it is by last use. *rows* say what *sources* were, *cached* gives
+    the digests of all that have variants. *report* is called with the number of pictures looked at. Raises
+    BadParameter for the start of a digest that several have, Unavailable when all would seem stale as the
+    pictures can't be read."""
     chosen = Chosen()
     if selection.digests:
-        known = _digests(store) if any(len(digest) < 64 for digest in selection.digests) else []
+        known = cached() if any(len(digest) < 64 for digest in selection.digests) else []
         for start in selection.digests:
             chosen.digests.update(_complete(start, known))
     elif selection.is_all:
-        chosen.digests.update(_digests(store))
-        chosen.gone += [each.path for each in catalog.sources() if is_gone(sources, each.path)]
+        chosen.digests.update(cached())
+        chosen.gone += [each.path for each in rows.walk() if is_gone(sources, each.path)]
     elif selection.is_stale:
-        _choose_stale(store, catalog, sources, chosen, report)
+        _choose_stale(rows, sources, cached, chosen, report)
     else:
-        paths = dict.fromkeys(selection.paths or _paths(catalog, sources, selection))
-        for path, known_source, digest in _contents(catalog, sources, paths, chosen, report):
+        paths = dict.fromkeys(selection.paths or _paths(rows, sources, selection))
+        for path, known_source, digest in _contents(rows, sources, paths, chosen, report):
             found = {digest} if digest else set()
             if known_source:
                 found.add(known_source.digest)
@@ -150,30 +149,34 @@ def choose(
 
 
 def _choose_stale(
-    store: Store, catalog: Catalog, sources: Sources, chosen: Chosen, report: Callable[[int], object]
+    rows: SourceRows,
+    sources: Sources,
+    cached: Callable[[], Collection[str]],
+    chosen: Chosen,
+    report: Callable[[int], object],
 ) -> None:
     """Choose what no picture has; all pictures are looked at, and hashed where their stamp is a new one."""
     if not sources.is_readable():
         raise Unavailable("the folder of pictures can't be read, and so all variants would seem stale")
     # Before the look at the pictures: what is rendered during it is of a picture that is there.
-    chosen.digests.update(_digests(store))
+    chosen.digests.update(cached())
     seen = set()
-    for path, _, digest in _contents(catalog, sources, sources.walk(), chosen, report):
+    for path, _, digest in _contents(rows, sources, sources.walk(), chosen, report):
         seen.add(path)
         chosen.digests.discard(digest or "")
     # Not all that may be shown can be walked to.
-    rows = (source.path for source in catalog.sources() if source.path not in seen)
-    for _, _, digest in _contents(catalog, sources, rows, chosen, report):
+    others = (source.path for source in rows.walk() if source.path not in seen)
+    for _, _, digest in _contents(rows, sources, others, chosen, report):
         chosen.digests.discard(digest or "")
 
 
-def _paths(catalog: Catalog, sources: Sources, selection: Selection) -> Iterator[str]:
+def _paths(rows: SourceRows, sources: Sources, selection: Selection) -> Iterator[str]:
     """The paths that a prefix or a glob means: of pictures that are there, and of those that were."""
     folder, pattern = selection.prefix.removesuffix("/"), None
     if selection.glob:
         folder = _WILD.split(selection.glob, maxsplit=1)[0].rpartition("/")[0]
         pattern = compile_glob(selection.glob)
-    known = (source.path for source in catalog.sources(folder))
+    known = (source.path for source in rows.walk(folder))
     for paths in (sources.walk(folder), known):
         for path in paths:
             if pattern.fullmatch(path) if pattern else path != folder:
@@ -181,7 +184,7 @@ def _paths(catalog: Catalog, sources: Sources, selection: Selection) -> Iterator
 
 
 def _contents(
-    catalog: Catalog,
+    rows: SourceRows,
     sources: Sources,
     paths: Iterable[str],
     chosen: Chosen,
@@ -190,7 +193,7 @@ def _contents(
     """Each path, what is remembered of it, and the digest of what it is now."""
     left = iter(paths)
     while some := list(islice(left, _FEW)):
-        known = catalog.known(some)
+        known = rows.known(some)
         for path in some:
             try:
                 digest = _digest(sources, path, known.get(path))
@@ -226,23 +229,6 @@ def is_gone(sources: Sources, path: str) -> bool:
     except Unavailable:
         pass
     return False
-
-
-def _digests(store: Store) -> set[str]:
-    """The digests of all sources that have variants, with a row or without."""
-    if isinstance(store, DiskStore):
-        found = {digest for digest in store.index.digests() if re.fullmatch("[0-9a-f]{64}", digest)}
-        root = store.objects.root
-        folders = {name for outer in _names(root) for name in _names(root / outer) if name[:2] == outer}
-        return found | {name for name in folders if re.fullmatch("[0-9a-f]{64}", name)}
-    return {variant.key.digest for variant in cast(MemoryStore, store).variants()}
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)  # noqa: PTH208  # names are all that is wanted
-    except OSError:
-        return []
 
 
 def _complete(digest: str, known: Collection[str]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["LogEntry", "Reading", "read_log"]
+__all__ = ["LogEntry", "LogReader", "read_log"]
 
 # The longest line that a server writes is a request of 32 kB with each byte as \xHH.
 _MAX_LINE = 160 * 1024
@@ -42,7 +42,7 @@ class LogEntry:
     encoding: str
 
 
-class Reading(Iterator[LogEntry]):
+class LogReader(Iterator[LogEntry]):
     """The requests in *lines*; *skipped* counts the lines so far that have none. Empty lines don't count."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -60,13 +60,13 @@ class Reading(Iterator[LogEntry]):
         raise StopIteration
 
 
-def read_log(lines: Iterable[str]) -> Reading:
+def read_log(lines: Iterable[str]) -> LogReader:
     """The requests in *lines*, each of any of the three formats.
 
     Open a file with ``errors="surrogateescape"``: logs may hold bytes that are not UTF-8, and then they come
     back as they were.
     """
-    return Reading(lines)
+    return LogReader(lines)
 
 
 def _entry(line: str) -> LogEntry | None:

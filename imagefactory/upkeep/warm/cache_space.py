@@ -75,4 +75,4 @@ class CacheSpace:
             while self._found and len(uses) < _AT_ONCE:
                 digest, names = self._found.popleft()
                 uses |= {f"{digest} {name}": 0 for name in names}
-            self._store.add_up(uses, {}, self._began_s)
+            self._store.index.counts.add(uses, {}, self._began_s)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...engine.generator import Generator
+from ...engine.resolve import Resolver
 from ...errors import RequestError
-from ...model.formats import Header
-from ...model.job import Stamp
-from ...model.variant import Source
+from ...model.source import Header, Source, Stamp
 from .request import Wish
 
 __all__ = ["Plan", "Plans"]
@@ -33,8 +31,8 @@ class Plan:
 class Plans:
     """Plans by header and wishes: pictures of one camera share their size, and a plan takes 20 us a wish."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
         self._plans: dict[tuple[Header, int], tuple[Sequence[Wish], Plan]] = {}
 
     def get(self, header: Header, wishes: Sequence[Wish]) -> Plan:
@@ -56,7 +54,7 @@ class Plans:
             if wish.request.is_plain:
                 continue
             try:
-                wanted = self._generator.rules.wanted(source, wish.request, "")
+                wanted = self._resolver.wanted(source, wish.request, "")
             except RequestError as error:
                 refused.append((wish, error))
                 continue

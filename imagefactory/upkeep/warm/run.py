@@ -6,7 +6,7 @@
               encodings of a size after each other, so that a render process decodes once, and resizes once
               for each size.
 
-A worker is a generator that renders one variant at a time. Two threads share it: one variant is written to
+A worker is a site that renders one variant at a time. Two threads share it: one variant is written to
 the disk while the next one is rendered. At the end workers that have nothing left help the others. All is
 made by ``Generator.answer``, as for a visitor: the same keys, the same claims against other processes, the
 same bounds. So it may end at any moment, and the next run goes on.
@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from ...engine.generator import Generator
 from ...storage.disk import DiskStore
 from .admission import Admission
 from .cache_space import CacheSpace
@@ -27,18 +26,18 @@ from .progress import Progress
 from .request import Budget, Order, Warmed
 from .scheduling import Schedule
 from .skipping import skip_complete
-from .worker import Worker
+from .worker import Site, Worker
 
-__all__ = ["warm"]
+__all__ = ["THREADS_PER_WORKER", "warm"]
 
 _AT_ONCE = 500  # pictures: as many as the index asks for in one statement
-_THREADS = 2  # of a worker
+THREADS_PER_WORKER = 2
 _JOIN_S = 0.2
 _FLUSH_S = 5.0
 
 
 def warm(
-    generators: Sequence[Generator],
+    sites: Sequence[Site],
     store: DiskStore,
     orders: Iterable[Order],
     budget: Budget,
@@ -48,7 +47,7 @@ def warm(
     *,
     is_dry: bool = False,
 ) -> Warmed:
-    """Have all that *orders* want, made by *generators*, which share *store*.
+    """Have all that *orders* want, made by *sites*, which share *store*.
 
     When *stop* is set, what is being made is finished, and that was it. *report* is called now and then, in
     the calling thread, with the number of variants reached and of bytes written. *clock* gives seconds. With
@@ -58,13 +57,13 @@ def warm(
     Raises StorageError when the cache can't be used.
     """
     progress = Progress(stop, clock)
-    plans = Plans(generators[0])
-    space = CacheSpace(store, generators[0].now_s())
+    plans = Plans(sites[0].resolver)
+    space = CacheSpace(store, sites[0].clock())
     admission = Admission(budget, progress)
     schedule = Schedule(progress)
     workers = [
-        Worker(generator, store.index, plans, schedule, schedule.queue(), admission, space, progress, is_dry)
-        for generator in generators
+        Worker(site, store.index, plans, schedule, schedule.queue(), admission, space, progress, is_dry)
+        for site in sites
     ]
     threads = _Threads(workers, schedule, progress)
 
@@ -74,7 +73,7 @@ def warm(
 
     try:
         for some in _batches(orders):
-            for order in skip_complete(some, generators[0].sources.root, store.index, plans, space, progress):
+            for order in skip_complete(some, sites[0].sources, store.index, plans, space, progress):
                 threads.start()
                 while not progress.is_over and not schedule.put(order):
                     pause()
@@ -116,7 +115,7 @@ class _Threads:
         self._threads = [
             threading.Thread(target=worker.work, name="imagefactory-warm", daemon=True)
             for worker in self._workers
-            for _ in range(_THREADS)
+            for _ in range(THREADS_PER_WORKER)
         ]
         for thread in self._threads:
             thread.start()
@@ -135,4 +134,4 @@ class _Threads:
         if is_last or self._progress.seconds - self._flushed_s > _FLUSH_S:
             self._flushed_s = self._progress.seconds
             for worker in self._workers:
-                worker.generator.keeper.flush()
+                worker.site.keeper.flush()

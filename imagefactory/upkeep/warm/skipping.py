@@ -5,13 +5,13 @@ No source and no object is opened. A picture whose row is damaged, old or missin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from ...model.job import Stamp
-from ...storage.index import Index
+from ...errors import RequestError
+from ...model.source import Stamp
+from ...storage.index import DiskIndex
+from ...storage.protocols import Sources
 from .cache_space import CacheSpace
 from .plans import Plans
 from .progress import Progress
@@ -21,19 +21,20 @@ __all__ = ["skip_complete"]
 
 
 def skip_complete(
-    orders: Sequence[Order], root: Path, index: Index, plans: Plans, space: CacheSpace, progress: Progress
+    orders: Sequence[Order],
+    sources: Sources,
+    index: DiskIndex,
+    plans: Plans,
+    space: CacheSpace,
+    progress: Progress,
 ) -> list[Order]:
-    """The orders of which something is missing or not known; what is there of the others is counted.
-
-    *root* is the folder of the pictures.
-    """
+    """The orders of which something is missing or not known; what is there of the others is counted."""
     stamps: dict[str, Stamp] = {}
     for order in orders:
-        with suppress(OSError, ValueError):
-            # A Path costs as much as the stat itself.
-            stamps[order.path] = Stamp.of(os.stat(f"{root}/{order.path}"))  # noqa: PTH116
-    known = {path: (digest, header, names) for path, digest, header, names in index.unchanged(stamps)}
-    changed = index.known([path for path in stamps if path not in known and not is_picture(path)])
+        with suppress(RequestError):
+            stamps[order.path] = sources.stamp(order.path)
+    known = {path: (digest, header, names) for path, digest, header, names in index.sources.unchanged(stamps)}
+    changed = index.sources.known([path for path in stamps if path not in known and not is_picture(path)])
     pictures = present = 0
     left = []
     for order in orders:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from ...engine.generator import Answer, Generator
+from ...engine.answer import Answer
+from ...engine.generator import Generator
+from ...engine.health import Health
+from ...engine.identify import Identifier
+from ...engine.maker import Maker
+from ...engine.resolve import Resolver
 from ...errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
-from ...model.formats import Header
-from ...model.variant import Source
-from ...storage.index import Index
+from ...model.source import Header, Source
+from ...storage.index import DiskIndex
+from ...storage.protocols import Sources
+from ..keeper import Keeper
 from .admission import Admission
 from .cache_space import CacheSpace
 from .plans import Plans
@@ -19,7 +25,7 @@ from .progress import Progress
 from .request import Order, Wish
 from .scheduling import Schedule, Task, WorkerQueue
 
-__all__ = ["Worker"]
+__all__ = ["Site", "Worker"]
 
 _T = TypeVar("_T")
 _TRIES = 4
@@ -27,14 +33,50 @@ _RETRY_S = 1.0
 _PAUSE_S = 2.1  # after a failure a generator stores nothing for two seconds
 
 
+class Site(Protocol):
+    """What a worker uses of the parts of a site."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives unix seconds."""
+
+    @property
+    def sources(self) -> Sources:
+        """The originals."""
+
+    @property
+    def resolver(self) -> Resolver:
+        """What requests mean."""
+
+    @property
+    def identifier(self) -> Identifier:
+        """What is known of the sources."""
+
+    @property
+    def generator(self) -> Generator:
+        """Makes a variant as for a visitor."""
+
+    @property
+    def maker(self) -> Maker:
+        """Makes a placeholder."""
+
+    @property
+    def health(self) -> Health:
+        """What is wrong with the cache."""
+
+    @property
+    def keeper(self) -> Keeper:
+        """Writes down what was counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Makes the variants of one picture after the other by its *generator*; all but that and its *queue* is
+    """Makes the variants of one picture after the other by its *site*; all but that and its *queue* is
     shared by the workers. With *is_dry* it only counts what is missing.
     """
 
-    generator: Generator
-    index: Index
+    site: Site
+    index: DiskIndex
     plans: Plans
     schedule: Schedule
     queue: WorkerQueue
@@ -62,7 +104,7 @@ class Worker:
             return []
         source, header = found
         plan = self.plans.get(header, order.wishes)
-        keys = self.index.keys_of([source.digest])[source.digest]
+        keys = self.index.variants.keys_of([source.digest])[source.digest]
         missing = {
             name: wish
             for name, wish in zip(plan.names, plan.wishes, strict=True)
@@ -77,15 +119,15 @@ class Worker:
             return []
         if not missing and not source.placeholder:
             with suppress(RequestError, SourceChanged):  # no variant fails for it
-                self._retrying(lambda: self.generator.make_placeholder(source))
+                self._retrying(lambda: self.site.maker.make_placeholder(source))
         return list(missing.values())
 
     def _identified(self, order: Order) -> tuple[Source, Header] | None:
         """The source of *order*; None, and counted, if it is no picture or a broken one."""
         try:
-            source = self._retrying(lambda: self.generator.source(order.path))
+            source = self._retrying(lambda: self.site.identifier.source(order.path))
             if source.header is None:
-                self.generator.rules.wanted(source, order.wishes[0].request, "")  # says what is wrong
+                self.site.resolver.wanted(source, order.wishes[0].request, "")  # says what is wrong
         except RequestError as error:
             self._refuse(order, order.wishes, error)
             is_expected = order.is_named or not isinstance(error, NotFound)
@@ -110,22 +152,20 @@ class Worker:
 
     def _stored(self, task: Task) -> Answer | None:
         """The variant, stored; None if the warming ended before."""
-        generator, progress = self.generator, self.progress
+        health, progress, answer_to = self.site.health, self.progress, self.site.generator.answer
         for _ in range(_TRIES):
             with self.space.reserved(self.admission.expected_bytes):
-                answer = self._retrying(lambda: generator.answer(task.order.path, task.wish.request))
+                answer = self._retrying(lambda: answer_to(task.order.path, task.wish.request))
                 self.admission.note_size(answer.bytes)
             if answer.result != "bypass":
                 return answer
             if not answer.is_stable:
                 raise Unavailable("the picture is being written at the moment")
-            if "budget" in generator.troubles.current and not self.space.make_room(answer.bytes):
+            if "budget" in health.troubles and not self.space.make_room(answer.bytes):
                 progress.end("full")
             if progress.is_over or progress.stop.wait(_PAUSE_S):
                 return None
-        raise StorageError(
-            "objects", "; ".join(generator.troubles.current.values()) or "nothing can be stored"
-        )
+        raise StorageError("objects", "; ".join(health.troubles.values()) or "nothing can be stored")
 
     def _retrying(self, work: Callable[[], _T]) -> _T:
         """What *work* gives, tried again while the generator is busy."""

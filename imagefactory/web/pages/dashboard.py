@@ -16,19 +16,18 @@ from flask import Blueprint, Response, request
 from werkzeug.http import HTTP_STATUS_CODES
 
 from ...common.units import ratio_text, size_text
-from ...engine.generator import Generator
-from ...engine.health import watch_log
 from ...errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
+from ...factory import Parts
 from ...model.formats import ENCODINGS
-from ...model.variant import Source
+from ...model.source import Source
 from ...monitoring.numbers import History, Reader
-from ...storage.disk import DiskStore
+from ...monitoring.recent_log import watch_log
+from ...storage.originals import check_path
 from ...upkeep.listing import ORDERS, Cached, find_pictures
-from ...upkeep.purge.purging import purge_and_tell
 from ...upkeep.purge.selection import Selection
 from ...upkeep.stats import answered, saved
 from ...version import __version__
-from ..auth import is_authorized
+from ..http.auth import is_authorized
 from .charts import charts
 from .forms import PurgeForms
 from .page import HEADERS, Pages
@@ -54,21 +53,22 @@ _HEADERS = {
 }
 
 
-def blueprint(generator: Generator) -> Blueprint:
-    """The pages below ``/-/`` for *generator*."""
-    return _Dashboard(generator).blueprint()
+def blueprint(parts: Parts) -> Blueprint:
+    """The pages below ``/-/`` of the site with *parts*."""
+    return _Dashboard(parts).blueprint()
 
 
 class _Dashboard:
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
-        self._token = generator.config.admin.token
-        self._reader = Reader(generator)
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._clock = parts.clock
+        self._token = parts.config.admin.token
+        self._reader = Reader(parts)
         self._history = History(self._reader)
-        generator.keeper.watchers.append(lambda: self._sample())
+        parts.keeper.watchers.append(lambda: self._sample())
         self._log = watch_log()
-        self._list = PictureList(generator)
-        self._thumbnails = Thumbnails(generator)
+        self._list = PictureList(parts.disk, parts.clock)
+        self._thumbnails = Thumbnails(parts)
         self._forms = PurgeForms(self._token)
         self._pages = Pages(_POLICY, _HEADERS, {"size": size_text, "ratio": ratio_text, "moment": _moment})
 
@@ -97,7 +97,7 @@ class _Dashboard:
                 # RFC 7617 §2.1: the password's characters are sent as UTF-8.
                 response.headers["WWW-Authenticate"] = 'Basic realm="imagefactory", charset="UTF-8"'
                 return response
-            self._generator.keeper.start()
+            self._parts.keeper.start()
             try:
                 return page(**values)
             except RequestError as error:
@@ -122,7 +122,7 @@ class _Dashboard:
         found = find_pictures(listing.pictures, text, order)
         pages = max(1, math.ceil(len(found) / _PAGE))
         page = min(page, pages)
-        now_s = self._generator.now_s()
+        now_s = self._clock()
 
         def link(**changes: object) -> str:
             values = {"q": text, "by": order, **changes}
@@ -144,7 +144,7 @@ class _Dashboard:
             after=link(page=page + 1) if page < pages else "",
             age=max(0, round(now_s - listing.time_s)) if found else 0,
             listing=listing,
-            failures=list(reversed(self._generator.troubles.failures)),
+            failures=list(reversed(self._parts.health.failures)),
             logged=list(reversed(self._log)),
             now_s=now_s,
         )
@@ -154,11 +154,10 @@ class _Dashboard:
 
     def _picture(self, path: str) -> Response:
         """The page of the picture at *path*: what it has now, or had when it was last asked for."""
-        store = self._generator.store
-        self._generator.sources.locate(path)
+        check_path(path)
         if request.method == "POST":
             return self._purge(Selection(paths=(path,)), path)
-        known = store.source(path)
+        known = self._parts.store.index.sources.get(path)
         if known is None:
             raise NotFound
         return self._picture_page(known.digest, known)
@@ -172,8 +171,8 @@ class _Dashboard:
         return self._picture_page(digest, None)
 
     def _picture_page(self, digest: str, source: Source | None) -> Response:
-        store = self._generator.store
-        rows = store.index.of(digest) if isinstance(store, DiskStore) else []
+        disk = self._parts.disk
+        rows = disk.index.variants.of(digest) if disk else []
         picture = Cached(
             source.path if source else "",
             digest,
@@ -189,9 +188,9 @@ class _Dashboard:
             title=picture.path or f"sha256:{digest[:12]}…",
             picture=self._row(picture),
             source=source,
-            variants=[(row, variant_url(self._generator, source, row, request.script_root)) for row in shown],
+            variants=[(row, variant_url(self._parts, source, row, request.script_root)) for row in shown],
             hidden=max(0, len(rows) - _SHOWN),
-            now_s=self._generator.now_s(),
+            now_s=self._clock(),
         )
 
     def _row(self, picture: Cached) -> Mapping[str, object]:
@@ -204,7 +203,7 @@ class _Dashboard:
             "name": picture.path or f"sha256:{picture.digest[:12]}…",
             "url": f"{_base()}picture/{path}" if path else f"{_base()}content/{picture.digest}",
             "thumbnail": thumbnail,
-            "ticket": self._forms.ticket(picture.path or picture.digest, self._generator.now_s()),
+            "ticket": self._forms.ticket(picture.path or picture.digest, self._clock()),
         }
 
     # --- thumbnails
@@ -212,7 +211,7 @@ class _Dashboard:
     def _thumbnail(self, path: str) -> Response:
         """A small picture of the source at *path*."""
         try:
-            data, encoding = self._thumbnails.make(self._generator.source(path))
+            data, encoding = self._thumbnails.make(self._parts.identifier.source(path))
         except SourceChanged:
             raise Unavailable("the picture is being written at the moment", retry_after_s=1) from None
         response = Response(data, mimetype=ENCODINGS[encoding].media_type)
@@ -225,10 +224,10 @@ class _Dashboard:
 
     def _purge(self, selection: Selection, name: str) -> Response:
         """Purge *selection*, if the form was one of ours, and go back to the list."""
-        problem = self._forms.problem(request, name, self._generator.now_s())
+        problem = self._forms.problem(request, name, self._clock())
         if problem:
             return self._message_page(403, problem)
-        done = purge_and_tell(self._generator, selection, is_dry_run=False)
+        done = self._parts.purger.purge(selection)
         self._list.forget()
         values: dict[str, object] = {"purged": done.purged.variants, "bytes": done.purged.bytes}
         if done.told and not done.told.ok:
@@ -241,12 +240,12 @@ class _Dashboard:
     # --- numbers
 
     def _sample(self) -> None:
-        self._history.look(self._generator.now_s())
+        self._history.look(self._clock())
         self._list.forget_if_unused()
 
     def _current_numbers(self) -> Mapping[str, object]:
         """What the template of the numbers shows."""
-        now_s = self._generator.now_s()
+        now_s = self._clock()
         reading = self._reader.take()
         self._history.look(now_s)
         span_s = self._history.step_s * (self._history.length - 1)

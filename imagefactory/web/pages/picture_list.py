@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ...engine.generator import Generator
 from ...errors import StorageError
 from ...storage.disk import DiskStore
 from ...upkeep.listing import Cached, list_pictures
@@ -30,22 +30,23 @@ _NOTHING = Listing([], -math.inf)  # was read so long ago that it is read again
 
 
 class PictureList:
-    """The list of the pictures in the cache of *generator*."""
+    """The list of the pictures in the cache *disk*, None where it is in memory; *clock* gives unix
+    seconds."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, disk: DiskStore | None, clock: Callable[[], float]) -> None:
+        self._disk = disk
+        self._clock = clock
         self._lock = threading.Lock()
         self._listing = _NOTHING
 
     def read(self) -> Listing:
         """All pictures, a minute old at most."""
-        store, now_s = self._generator.store, self._generator.now_s
-        if not isinstance(store, DiskStore):
-            return Listing([], now_s(), "in memory mode there is no list of pictures")
+        if self._disk is None:
+            return Listing([], self._clock(), "in memory mode there is no list of pictures")
         with self._lock:  # one thread reads, the others wait and find the list read
-            if now_s() - self._listing.time_s > _FRESH_S:
+            if self._clock() - self._listing.time_s > _FRESH_S:
                 try:
-                    self._listing = Listing(list_pictures(store), now_s())
+                    self._listing = Listing(list_pictures(self._disk), self._clock())
                 except StorageError as error:
                     return replace(self._listing, problem=f"the list can't be read at the moment: {error}")
             return self._listing
@@ -56,5 +57,5 @@ class PictureList:
 
     def forget_if_unused(self) -> None:
         """Free the memory of a list that was read ten minutes ago."""
-        if self._generator.now_s() - self._listing.time_s > _KEPT_S:
+        if self._clock() - self._listing.time_s > _KEPT_S:
             self.forget()

@@ -16,13 +16,13 @@ from urllib.parse import quote, urlencode
 from flask import Response, abort, request
 from markupsafe import Markup
 
-from ...engine.generator import Generator
 from ...errors import NotFound, RequestError, Undecodable
+from ...factory import Parts
 from ...model.formats import ENCODINGS, PICTURE_SUFFIXES
 from ...model.recipe import COMPASS
 from ...urls.query import parse_request
-from ..flask_response import to_flask
-from ..responses import error_reply, json_reply
+from ..http.flask_response import to_flask
+from ..http.responses import error_reply, json_reply
 from .page import HEADERS, Pages
 
 __all__ = ["playground"]
@@ -37,16 +37,16 @@ _POLICY = (
 _Query = Mapping[str, str | int]
 
 
-def playground(generator: Generator) -> Callable[[], Response]:
+def playground(parts: Parts) -> Callable[[], Response]:
     """The view for ``/``."""
-    return _Playground(generator).answer
+    return _Playground(parts).answer
 
 
 class _Playground:
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
-        self._limits = generator.config.limits
-        self._presets = {name: preset.values for name, preset in sorted(generator.rules.presets.items())}
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._limits = parts.config.limits
+        self._presets = {name: preset.values for name, preset in sorted(parts.resolver.presets.items())}
         self._pages = Pages(_POLICY, {**HEADERS, "Cache-Control": "no-cache"}, {"url": _url})
         # Not included by Jinja: a script has braces of its own.
         folder = files(__package__) / "templates"
@@ -74,9 +74,9 @@ class _Playground:
         first = (page - 1) * _PAGE
         found = [] if is_signed else list(islice(self._pictures(text), first, first + _PAGE + 1))
         base = f"{request.script_root}/"
-        prefix = f"{request.script_root}{self._generator.config.http.prefixes[0]}/"
+        prefix = f"{request.script_root}{self._parts.config.http.prefixes[0]}/"
         thumb, large, links = self._queries()
-        limits, originals = self._limits, self._generator.config.http.originals
+        limits, originals = self._limits, self._parts.config.http.originals
         has_originals = originals and limits.sizes in ("any", "ladder")
         settings = {
             "base": base,
@@ -99,7 +99,7 @@ class _Playground:
             js=self._js,
             base=base,
             prefix=prefix,
-            folder=self._generator.config.paths.pictures.name,
+            folder=self._parts.config.paths.pictures.name,
             pictures=found[:_PAGE],
             text=text,
             before=link(page - 1) if page > 1 else "",
@@ -134,23 +134,23 @@ class _Playground:
 
     def _side(self, preset: str) -> float:
         """The longer side that *preset* asks for, in pixels."""
-        recipe = parse_request([("preset", preset)], self._generator.rules.presets).recipe
+        recipe = parse_request([("preset", preset)], self._parts.resolver.presets).recipe
         return max(recipe.width, recipe.height) or math.inf
 
     def _pictures(self, text: str) -> Iterator[str]:
         words = text.casefold().split()
-        for path in self._generator.sources.walk():
+        for path in self._parts.sources.walk():
             if path.rpartition(".")[2].lower() in PICTURE_SUFFIXES:
                 folded = path.casefold()
-                if all(word in folded for word in words) and not self._generator.access.must_sign(path):
+                if all(word in folded for word in words) and not self._parts.access.must_sign(path):
                     yield path
 
     def _about(self, path: str) -> Response:
         """Sides, bytes, format and frames of the source at *path* as JSON; or the error that it gives."""
         try:
-            if self._generator.access.must_sign(path):
+            if self._parts.access.must_sign(path):
                 raise NotFound
-            source = self._generator.source(path)
+            source = self._parts.identifier.source(path)
             if source.header is None:
                 raise Undecodable(source.problem) if source.problem else NotFound
             header = source.header

@@ -13,8 +13,8 @@ from flask import Blueprint, request, url_for
 from flask.blueprints import BlueprintSetupState
 from markupsafe import Markup
 
-from ..responses import Reply, json_reply
-from ..routes import by_method, make_blueprint
+from ..http.responses import Reply, json_reply
+from ..http.routes import by_method, make_blueprint
 
 __all__ = ["blueprint", "imagefactory_script", "imagefactory_script_url"]
 

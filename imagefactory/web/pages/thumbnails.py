@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...common.memo import Memo
-from ...engine.generator import Generator
+from ...factory import Parts
 from ...model.formats import EVERYWHERE
 from ...model.recipe import Recipe, parse
-from ...model.variant import Source
-from ...storage.disk import DiskStore
-from ...storage.index import VariantRow
+from ...model.source import Source
+from ...storage.variant_rows import VariantRow
 
 __all__ = ["Thumbnails"]
 
@@ -22,29 +21,29 @@ _SMALL_BYTES = 60_000
 
 
 class Thumbnails:
-    """The thumbnails of the sources of *generator*."""
+    """The thumbnails of the sources of a site."""
 
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
+    def __init__(self, parts: Parts) -> None:
+        self._disk = parts.disk
+        self._resolver = parts.resolver
+        self._maker = parts.maker
         self._memo: Memo[str, bytes] = Memo(_MEMO_BYTES)
 
     def make(self, source: Source) -> tuple[bytes, str]:
         """The bytes of the thumbnail of *source*, and their encoding. It counts as no use, and is not stored
-        in the cache. Raises as ``Generator.preview``."""
+        in the cache. Raises as ``Maker.preview``."""
         data = self._memo.get(source.digest)
         if data is not None:
             return data, "webp"
-        store = self._generator.store
-        if isinstance(store, DiskStore):
-            for row in sorted(store.index.of(source.digest), key=lambda row: row.bytes):
-                if row.key and row.variant and _is_small(row):
-                    file = store.open(row.variant)
-                    if file is not None:
-                        with file:
-                            return file.read(), row.key.encoding
+        rows = self._disk.index.variants.of(source.digest) if self._disk else []
+        for row in sorted(rows, key=lambda row: row.bytes):
+            if self._disk and row.key and row.variant and _is_small(row):
+                body = self._disk.objects.body(row.variant)
+                if body is not None:
+                    return body.read(), row.key.encoding
         pairs = [("size", f"{_SIDE}x{_SIDE}"), ("encoding", "webp"), ("anim", "0")]
-        wanted = self._generator.rules.wanted(source, self._generator.rules.operators_request(pairs), "")
-        data = self._generator.preview(source, wanted)
+        wanted = self._resolver.wanted(source, self._resolver.operators_request(pairs), "")
+        data = self._maker.preview(source, wanted)
         self._memo.put(source.digest, data, len(data) + 300)
         return data, "webp"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagefactory.web.conditions import Verdict, content_range, judge
+from imagefactory.web.http.conditions import Verdict, content_range, judge
 
 ETAG = '"0123456789abcdef"'
 LENGTH = 1000

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ..engine.counters import Tally
-from ..engine.generator import Answer
+from ...engine.answer import Answer
+from ...engine.counters import Counters
 
 __all__ = ["count_answer", "count_reply"]
 
 
-def count_reply(tally: Tally, result: str, status: int) -> None:
+def count_reply(counters: Counters, result: str, status: int) -> None:
     """Count a reply without a picture, as ``requests <result> - <status>``; an error's result is its code."""
-    tally.add(f"requests {result} - {status}")
+    counters.add(f"requests {result} - {status}")
 
 
-def count_answer(tally: Tally, answer: Answer, status: int, sent: int, times: int = 1) -> None:
+def count_answer(counters: Counters, answer: Answer, status: int, sent: int, times: int = 1) -> None:
     """Count *answer*, given *times* times with *status* and *sent* bytes of its body each.
 
     ``requests <result> <encoding> <status>``; ``bytes_sent <encoding>``. Of variants that were sent whole
@@ -24,11 +24,11 @@ def count_answer(tally: Tally, answer: Answer, status: int, sent: int, times: in
         return
     encoding = answer.media_type.removeprefix("image/")
     result = "original" if answer.variant is None else answer.result
-    tally.add(f"requests {result} {encoding} {status}", times)
+    counters.add(f"requests {result} {encoding} {status}", times)
     if answer.variant is not None:
-        tally.use(answer.variant.key.text(), times)
+        counters.use(answer.variant.key.text(), times)
         if sent == answer.bytes:
-            tally.add(f"bytes_of_variants {encoding}", times * sent)
-            tally.add(f"bytes_of_sources {encoding}", times * answer.source.stamp.size)
+            counters.add(f"bytes_of_variants {encoding}", times * sent)
+            counters.add(f"bytes_of_sources {encoding}", times * answer.source.stamp.size)
     if sent:
-        tally.add(f"bytes_sent {encoding}", times * sent)
+        counters.add(f"bytes_sent {encoding}", times * sent)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 
-from ..errors import MethodNotAllowed, RequestError
+from ...errors import MethodNotAllowed, RequestError
 from .flask_response import to_flask
 from .responses import Reply, error_reply, options_reply
 

@@ -7,7 +7,7 @@ import binascii
 import hmac
 from collections.abc import Mapping
 
-from ..errors import Unauthorized
+from ...errors import Unauthorized
 
 __all__ = ["authorize", "is_authorized"]
 

@@ -16,13 +16,13 @@ from urllib.parse import quote
 from werkzeug.datastructures import Headers
 from werkzeug.http import http_date
 
-from ..config import Http
-from ..engine.generator import Answer
-from ..errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
-from ..storage.disk import Body
-from ..urls.cache_tags import tag_header
-from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated
-from ..urls.query import Request
+from ...config import Http
+from ...engine.answer import Answer
+from ...errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
+from ...storage.body import Body
+from ...urls.cache_tags import tag_header
+from ...urls.client_hints import NOTHING_NEGOTIATED, Negotiated
+from ...urls.query import Request
 from .conditions import Verdict, content_range, judge
 
 __all__ = [
@@ -63,7 +63,7 @@ def picture_reply(
     answer: Answer, request: Request, environ: Mapping[str, object], http: Http, now_s: float
 ) -> Reply:
     """The reply with a picture, or 304, 412 or 416, as the conditions in *environ* have it."""
-    modified_s = max(0, min(answer.source.stamp.mtime_ns // 1_000_000_000, int(now_s)))
+    modified_s = max(0, min(answer.source.stamp.modified_ns // 1_000_000_000, int(now_s)))
     verdict = judge(environ, answer.etag, modified_s, answer.bytes, now_s)
     if verdict.status in (412, 416):
         return _failed(verdict, answer.bytes, request, http)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imagefactory.web.clients import Proxies, client_address, is_local
+from imagefactory.web.http.clients import Proxies, client_address, is_local
 
 NONE: list[str] = []
 LAN = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]

@@ -1,0 +1,74 @@
+"""Finds what is there: a variant by its row, an original by its stamp; and opens it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from ..errors import NotFound, StorageError
+from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
+from ..model.source import Source
+from ..storage.body import Body
+from ..storage.protocols import Sources, Store
+from .answer import Answer, stored_answer
+from .health import Health
+from .resolve import Wanted
+
+__all__ = ["Finder"]
+
+
+class Finder:
+    """Finds in *store* and *sources*, and notes in *health* what fails. *may_give_originals*: they are
+    open."""
+
+    def __init__(self, sources: Sources, store: Store, health: Health, *, may_give_originals: bool) -> None:
+        self._sources = sources
+        self._store = store
+        self._health = health
+        self._may_give_originals = may_give_originals
+        self._epoch = 0
+
+    def find(self, source: Source, wanted: Wanted) -> Answer | None:
+        """The variant if it has a row; whether its object is sound shows when it is opened."""
+        epoch = self._store.notices.epoch()
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._store.follow()
+        try:
+            variant = self._store.index.variants.get(wanted.key)
+        except StorageError as error:
+            self._health.note(error)
+            return None
+        return replace(stored_answer(source, wanted, variant), epoch=epoch) if variant else None
+
+    def original(self, source: Source) -> Answer:
+        """The source itself, if it is a picture and originals are open. Raises NotFound."""
+        if source.header is None or not self._may_give_originals:
+            raise NotFound
+        media_type = SOURCE_FORMATS[source.header.format].media_type
+        stem, _, suffix = source.path.rpartition("/")[2].rpartition(".")
+        if not stem:  # a name without a suffix
+            suffix = ENCODINGS[default_encoding(source.header)].suffix
+        etag, epoch = f'"{source.digest[:32]}"', self._store.notices.epoch()
+        return Answer(source, etag, source.stamp.size, media_type, suffix, epoch=epoch)
+
+    def open(self, answer: Answer) -> Body | None:
+        """The bytes of *answer*; None if they are gone or not the right ones: then ask the generator once
+        more, with *must_open*. Raises NotFound, TooLarge and Unavailable for an original."""
+        if answer.body is not None:
+            return answer.body
+        if answer.variant is None:
+            return self._open_original(answer.source)
+        try:
+            return self._store.objects.body(answer.variant)
+        except StorageError as error:
+            self._health.note(error)
+            return None
+
+    def _open_original(self, source: Source) -> Body | None:
+        file, stamp = self._sources.open(source.path)
+        if stamp == source.stamp and not source.is_racy:
+            return Body(file=file)
+        with file:
+            data = file.read()
+        return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None

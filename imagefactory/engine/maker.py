@@ -1,0 +1,271 @@
+"""Makes a variant that is not there: one render for all who ask, in this process and in others.
+
+gate        too many at once is Busy
+flight      threads of this process that want the same variant wait for the first of them
+claim       other processes wait for the one that makes it
+look again  another process may have been quicker
+render      when it is its turn, into a temporary file
+keep        object, then row; what can't be kept is answered all the same
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from ..config import Config
+from ..errors import (
+    Full,
+    RequestError,
+    SourceChanged,
+    StorageError,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    Undecodable,
+)
+from ..model.job import Job, Rendered, Renderer
+from ..model.source import Source, Stamp
+from ..storage.body import Body
+from ..storage.protocols import LocalFile, Sources, Store
+from ..urls.query import Request
+from .answer import Answer, stored_answer, unstored_answer
+from .counters import Counters
+from .failures import Failures
+from .finder import Finder
+from .flights import Flights
+from .gate import Gate
+from .health import Health
+from .identify import Identifier
+from .resolve import Resolver, Wanted
+
+__all__ = ["Maker", "Room"]
+
+_log = logging.getLogger(__name__)
+
+
+class Room(Protocol):
+    """What hears when the budget of the cache is short, and makes room beside the requests."""
+
+    def make_room(self, error: Full) -> None:
+        """A variant was too large to be stored."""
+
+    def wake(self) -> None:
+        """A variant was stored, and took from the reserve."""
+
+
+class Maker:
+    """Makes what *finder* does not find, by *renderer*, and keeps it in *store*. *limits* and *timeout_s* are
+    those of *config*; *room* hears when the budget is short."""
+
+    def __init__(
+        self,
+        config: Config,
+        renderer: Renderer,
+        sources: Sources,
+        store: Store,
+        finder: Finder,
+        identifier: Identifier,
+        resolver: Resolver,
+        gate: Gate,
+        counters: Counters,
+        health: Health,
+        room: Room,
+    ) -> None:
+        self._limits = config.limits
+        self._timeout_s = config.render.timeout_s
+        self._renderer = renderer
+        self._sources = sources
+        self._store = store
+        self._finder = finder
+        self._identifier = identifier
+        self._resolver = resolver
+        self._gate = gate
+        self._counters = counters
+        self._health = health
+        self._room = room
+        self._flights: Flights[Answer] = Flights()
+        self._failures = Failures()
+
+    def make(self, source: Source, wanted: Wanted) -> Answer:
+        """The variant, rendered once for all who ask for it at this moment, here and in other processes.
+
+        Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
+        what it was: then begin again.
+        """
+        self.recall_failure(wanted)
+        with self._gate.enter():
+            answer, is_follower = self._flights.run(
+                wanted.key, lambda: self._make_claimed(source, wanted), self._timeout_s
+            )
+        if is_follower and answer.result == "miss":
+            answer = replace(answer, result="coalesced", seconds={})
+        return replace(answer, source=source, version=wanted.version)
+
+    def recall_failure(self, wanted: Wanted) -> None:
+        """Raise what rendering *wanted* came to a moment ago, if it failed."""
+        self._failures.recall(_cause(wanted), wanted.key.text())
+
+    def preview(self, source: Source, wanted: Wanted) -> bytes:
+        """The bytes of *wanted*, rendered and not stored, for a look at the cache that leaves no trace in it.
+        Raises as ``make``."""
+        self.recall_failure(wanted)
+        with self._gate.enter():
+            return self._render(source, wanted, None).body or b""
+
+    def make_placeholder(self, source: Source) -> None:
+        """Have the placeholder of *source* made where no render makes it, as its variants were there before
+        its row: those of a copy, or of an index that was made anew. Raises as ``make``."""
+        smallest = self._resolver.operators_request([("scalex", "16"), ("encoding", "webp")])
+        wanted = self._resolver.wanted(source, smallest, "")
+        self.recall_failure(wanted)
+        with self._gate.enter():
+            self._identifier.learn_placeholder(source, self._render(source, wanted, None).placeholder)
+
+    def make_unstored(self, path: str, request: Request, accept: str) -> Answer:
+        """The picture of a source that does not hold still: rendered from a private copy, kept nowhere."""
+        try:
+            with (
+                self._gate.enter(),
+                self._gate.render(self._timeout_s),
+                tempfile.TemporaryDirectory(prefix="imagefactory-") as folder,
+            ):
+                copy = Path(folder, "source")
+                file, stamp = self._sources.open(path)
+                with file, copy.open("w+b") as target:
+                    shutil.copyfileobj(file, target, 2**20)
+                    target.seek(0)
+                    digest = hashlib.file_digest(target, "sha256").hexdigest()
+                source = Source(path, stamp, digest, self._renderer.probe(copy))
+                wanted = self._resolver.wanted(source, request, accept)
+                local = LocalFile(copy, Stamp.of(copy.stat()))
+                rendered = self._renderer.render(self._job(source, local, wanted, None))
+        except (Undecodable, OSError) as error:
+            raise Unavailable("the picture is being written at the moment", retry_after_s=1) from error
+        answer = unstored_answer(source, wanted, rendered, rendered.body or b"")
+        return replace(answer, is_stable=False)
+
+    # --- the steps
+
+    def _make_claimed(self, source: Source, wanted: Wanted) -> Answer:
+        try:
+            with self._store.claims.take(wanted.key.text(), self._timeout_s) as has_waited:
+                found = self._finder.find(source, wanted)
+                if found and found.variant and self._store.objects.has(found.variant):
+                    return replace(found, result="coalesced" if has_waited else "hit")
+                adopted = self._store.adopt(wanted.key)
+                if adopted:
+                    return stored_answer(source, wanted, adopted)
+                return self._make_alone(source, wanted)
+        except StorageError as error:
+            self._health.note(error)
+            return self._make_alone(source, wanted)
+
+    def _make_alone(self, source: Source, wanted: Wanted) -> Answer:
+        epoch = self._store.notices.epoch()
+        if not self._health.is_paused():
+            try:
+                return self._render_and_keep(source, wanted, epoch)
+            except Full as error:
+                self._room.make_room(error)
+            except StorageError as error:
+                self._health.note(error)
+        rendered = self._render(source, wanted, None)
+        return unstored_answer(source, wanted, rendered, rendered.body or b"")
+
+    def _render_and_keep(self, source: Source, wanted: Wanted, epoch: int) -> Answer:
+        """Render into the cache, and answer from it. Raises StorageError when no file can be written."""
+        with self._store.temp() as temp:
+            rendered = self._render(source, wanted, temp.path if temp else None)
+            began = time.perf_counter()
+            is_kept = False
+            try:
+                variant = self._store.keep(wanted.key, rendered, temp)
+                is_kept = self._store.objects.has(variant)
+                self._health.note_stored()
+                if self._store.is_tight:
+                    self._room.wake()
+            except Full as error:
+                self._room.make_room(error)
+            except StorageError as error:
+                self._health.note(error)
+            if not is_kept or self._store.notices.epoch() != epoch:
+                # A purge in between: this visitor gets the variant, later ones do not find it.
+                data = temp.read() if temp else rendered.body or b""
+                answer = unstored_answer(source, wanted, rendered, data)
+                if not is_kept:
+                    return answer
+                self._store.remove(variant)
+                return replace(answer, result="miss")
+        self._identifier.learn_placeholder(source, rendered.placeholder)
+        return replace(
+            stored_answer(source, wanted, variant),
+            # Where memory is short, others may have taken its place before it is sent.
+            body=None if temp else Body(rendered.body or b""),
+            result="miss",
+            epoch=epoch,
+            seconds={**rendered.seconds, "store": time.perf_counter() - began},
+        )
+
+    def _render(self, source: Source, wanted: Wanted, target: Path | None) -> Rendered:
+        """Render *wanted* when it is its turn, sure that the decoder saw the bytes that *source* says.
+
+        The slot is free again before the result is stored: while one waits for the disk another renders.
+        """
+        began = time.perf_counter()
+        try:
+            with (
+                self._gate.render(self._timeout_s, source.digest),
+                self._sources.fetch(source.path, source.stamp) as local,
+            ):
+                waited_s = time.perf_counter() - began
+                rendered = self._renderer.render(self._job(source, local, wanted, target))
+                rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
+                for phase, seconds in rendered.seconds.items():
+                    self._counters.observe(f"render_seconds {phase} {wanted.key.encoding}", seconds)
+        except (Undecodable, TooLarge, TimedOut) as error:
+            if self._identifier.has_changed(source):
+                raise SourceChanged from error
+            self._note_failure(source, wanted, error)
+            raise
+        except OSError as error:
+            if target is not None:
+                raise StorageError("objects", f"a render can't be written: {error.strerror}") from error
+            if self._identifier.has_changed(source):
+                raise SourceChanged from error
+            _log.error("a picture can't be read: %s", error)
+            raise Unavailable("the picture can't be read at the moment") from error
+        if source.is_racy and self._identifier.has_changed(source):
+            raise SourceChanged
+        return rendered
+
+    def _note_failure(self, source: Source, wanted: Wanted, error: RequestError) -> None:
+        self._health.note_failure(source.path, error)
+        if not isinstance(error.__cause__, MemoryError):
+            self._failures.note(wanted.key.text() if error.is_of_recipe else _cause(wanted), error)
+
+    def _job(self, source: Source, local: LocalFile, wanted: Wanted, target: Path | None) -> Job:
+        settings = self._resolver.settings(wanted.key.encoding)
+        return Job(
+            local.path,
+            local.stamp,
+            wanted.recipe,
+            wanted.key.encoding,
+            target,
+            self._limits.max_pixels,
+            self._limits.max_side,
+            {name: value for name, value in settings.items() if name != "quality"},
+            wants_placeholder=not source.placeholder,
+            may_transcode=wanted.recipe.quality == settings.get("quality"),
+        )
+
+
+def _cause(wanted: Wanted) -> str:
+    """What a failure depends on: a source with broken late frames still makes a still picture."""
+    return f"{wanted.key.digest} {wanted.key.encoding} {wanted.recipe.anim}"
