@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve example test check torture bench bench-quick encoders pictures clean
+.PHONY: serve example test test-quick coverage check torture bench bench-quick encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -10,8 +10,23 @@ serve: .venv/serve
 example: .venv/serve
 	$(BIN)/python examples/app.py
 
+# Tests that start no process share the cores; the others (servers, browsers, kills) run one after the other. One
+# of the two may have nothing to do (exit 5) where ARGS names a file.
 test: .venv/test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m slow $(ARGS) || [ $$? = 5 ]
+
+# In memory, where 2 GB are free: the files of these tests are small and many.
+test-quick: .venv/test
+	[ "$$(df -Pk /dev/shm 2>/dev/null | awk 'END {print $$4}')" -gt 2000000 ] 2>/dev/null && export TMPDIR=/dev/shm; \
+	$(BIN)/python -m pytest -n auto -m "not slow" -o tmp_path_retention_policy=failed $(ARGS)
+
+# Also of the servers, workers and commands that the tests start.
+coverage: .venv/coverage
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 check: .venv/check
 	$(BIN)/ruff check .
@@ -57,6 +72,10 @@ clean:
 
 .venv/check: .venv/serve
 	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[check]'
+	touch $@
+
+.venv/coverage: .venv/test
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[coverage]'
 	touch $@
 
 .venv/bench: .venv/serve

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -28,6 +30,44 @@ settings.load_profile("calm")
 # Started in the background by a shell, this process ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What starts another process, by the name under which a test or what it calls knows it.
+_STARTERS = {
+    *("subprocess", "Popen", "fork", "posix_spawn", "multiprocessing"),
+    *("serving", "Server", "Pool", "browser", "firefox", "sync_playwright", "example", "pages"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as ``slow`` each test that starts a process (a server, a browser, a render worker), itself or by a
+    function of its module or a fixture: `make test-quick` leaves these out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _starts_a_process(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def _starts_a_process(item: pytest.Function) -> bool:
+    fixtures = [each.func for found in item._fixtureinfo.name2fixturedefs.values() for each in found]
+    todo, seen = [item.function, *fixtures], set()
+    while todo:
+        function = inspect.unwrap(todo.pop())
+        code = getattr(function, "__code__", None)
+        if code is None or code in seen:
+            continue
+        seen.add(code)
+        names = _names(code)
+        if names & _STARTERS:
+            return True
+        is_ours = function.__module__.startswith(("tests", "test_", "support", "conftest"))
+        todo += [function.__globals__[name] for name in names if is_ours and name in function.__globals__]
+    return False
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names of others that *code* uses, in the functions inside of it too."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
 
 
 @pytest.fixture(autouse=True)
