@@ -12,9 +12,9 @@ __all__ = ["DELETED", "deleted_from", "warn_once"]
 
 _log = logging.getLogger(__name__)
 
-# The dotted key, the version that deleted it, and what to do instead.
+# The dotted key, and what to do instead.
 DELETED = {
-    "render.share_decodes": ("0.1.0", "it saved nothing; remove it"),
+    "render.share_decodes": "it saved nothing; remove it",
 }
 
 
@@ -27,5 +27,4 @@ def deleted_from(section: str) -> dict[str, str]:
 @cache  # once per process: an app may load several configs, and a server loads its own more than once
 def warn_once(key: str) -> None:
     """Log that the deleted dotted *key* is ignored."""
-    version, advice = DELETED[key]
-    _log.warning("the config key %s is ignored since version %s: %s", key, version, advice)
+    _log.warning("the config key %s is gone, and ignored: %s", key, DELETED[key])

@@ -354,7 +354,7 @@ def section(kind: type[S], dotted: str) -> Parser[S]:
             elif name in parsers:
                 values[name] = with_key(name, parsers[name], item)
             else:
-                near = nearest(name, [*parsers, *deleted]) or f"; there are {', '.join(parsers)}"
+                near = nearest(name, parsers) or f"; there are {', '.join(parsers)}"
                 raise ConfigError(key_text(name), f"unknown {'key' if dotted else 'section'}{near}")
         return kind(**values)
 
