@@ -6,15 +6,15 @@ strangers are parsed.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ..common.cores import cores
 from ..config import Render
 from ..model.job import Job, Rendered, Renderer
 from ..model.source import Header
 from .pool import Pool
 
-__all__ = ["InThread", "cores", "open_renderer", "slots"]
+__all__ = ["InThread", "open_renderer", "slots"]
 
 
 def open_renderer(settings: Render) -> Renderer:
@@ -29,23 +29,18 @@ def slots(settings: Render) -> int:
     return settings.processes if settings.processes > 0 else cores()
 
 
-def cores() -> int:
-    """How many cores this process may use; macOS only tells how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class InThread:
     """A ``Renderer`` that works in the thread that asks: for embedding, and for tests. A decoder that hangs
     or crashes takes the process with it."""
 
     def probe(self, source: Path) -> Header | None:
-        """See ``render.probe``."""
+        """See ``pipeline.probe``."""
         from ..render.pipeline import probe
 
         return probe(source)
 
     def render(self, job: Job) -> Rendered:
-        """See ``render.render``."""
+        """See ``pipeline.render``."""
         from ..render.pipeline import render
 
         return render(job)
@@ -53,7 +48,7 @@ class InThread:
     def is_working(self) -> bool:
         """Whether the decoder can be loaded."""
         try:
-            from .. import render  # noqa: F401
+            from ..render import pipeline  # noqa: F401
         except ImportError:
             return False
         return True
