@@ -141,7 +141,8 @@ def _versions(config: Path) -> Callable[[str], str]:
     def version(target: str) -> str:
         url = urlsplit(target)
         source = parts.source(unquote(url.path.removeprefix("/picture/")))
-        return parts.resolver.wanted(source, parts.resolver.request(parse_qsl(url.query)), "").key.version()
+        request = parts.resolver.request([*parse_qsl(url.query), ("v", "x")])
+        return parts.resolver.wanted(source, request, "").version
 
     return version
 

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from imagefactory.model.variant import Key, Variant
+from imagefactory.model.variant import Key, Variant, version
 
 from . import pictures, servers, wrk
 from .bench import Bench
@@ -127,7 +127,7 @@ def fill(folder: Path, sources: Path, names: list[str], count: int) -> Library:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             store.index.variants.put(Variant(key, body, len(data), width, height))
-            targets.append(f"/picture/{name}?{query}&v={key.version()}")
+            targets.append(f"/picture/{name}?{query}&v={version(key.digest, key.recipe, key.encoding)}")
     return Library(config, targets)
 
 

@@ -26,11 +26,11 @@ from urllib.parse import quote
 from PIL import Image
 
 from imagefactory import render
+from imagefactory.common.cores import cores
 from imagefactory.model.job import Job as RenderJob
 from imagefactory.render import encoders, saving
-from imagefactory.upkeep.warm.request import is_picture
+from imagefactory.upkeep.warm.orders import is_picture
 from imagefactory.workers import pool
-from imagefactory.workers.rendering import cores
 
 from . import servers
 from .calibrate import LOSSY

@@ -7,10 +7,10 @@ a unix socket, gevent). Options on that command line go before this file.
 import os
 from pathlib import Path
 
+from imagefactory.common.cores import cores
 from imagefactory.config import load
 from imagefactory.servers.common import take_turns, with_share
 from imagefactory.servers.gunicorn import hear
-from imagefactory.workers.rendering import cores
 
 _config = load(None, os.environ)
 

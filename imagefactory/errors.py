@@ -17,6 +17,7 @@
     │   ├── TooLarge         422 the picture is over the pixel or byte budget
     │   ├── MissingExtra     501 that needs a library which is not installed
     │   └── Unavailable      503 try again later
+    │       ├── BeingWritten     the source does not hold still
     │       ├── Busy             too many renders at once
     │       └── TimedOut         a render took too long
     ├── SourceChanged            the source changed while it was read; the generator starts again
@@ -35,6 +36,7 @@ from typing import Self
 
 __all__ = [
     "BadParameter",
+    "BeingWritten",
     "BodyTooLarge",
     "Busy",
     "ConfigError",
@@ -257,6 +259,13 @@ class Unavailable(RequestError):
     def __init__(self, problem: str, retry_after_s: int = 2) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(problem)
+
+
+class BeingWritten(Unavailable):
+    """The source changes whenever it is read."""
+
+    def __init__(self) -> None:
+        super().__init__("the picture is being written at the moment", retry_after_s=1)
 
 
 class Busy(Unavailable):

@@ -28,11 +28,11 @@ from .storage.protocols import Sources, Store
 from .upkeep.keeper import Keeper
 from .upkeep.purge.disk_remover import DiskRemover
 from .upkeep.purge.memory_remover import MemoryRemover
-from .upkeep.purge.purging import Purger
+from .upkeep.purge.purger import Purger
 from .urls.access import Access
 from .workers.rendering import InThread, open_renderer, slots
 
-__all__ = ["Parts", "Site", "assemble", "open_disk", "open_sources", "open_store", "site_of"]
+__all__ = ["Parts", "Site", "assemble", "open_disk", "open_purger", "open_sources", "site_of"]
 
 # Threads of a server that are never taken by requests that render, queue or follow: they answer hits.
 _FREE_THREADS = 8
@@ -48,6 +48,11 @@ class Site:
     sources: Sources
     resolver: Resolver
     access: Access
+
+    @property
+    def has_placeholders(self) -> bool:
+        """Whether a source may have a placeholder one day: renders make them."""
+        return False
 
     def source(self, path: str) -> Source:
         """What the source at *path* is: here it is hashed and its header read, by Pillow in this process.
@@ -71,6 +76,10 @@ class Parts(Site):
     keeper: Keeper
     purger: Purger
 
+    @property
+    def has_placeholders(self) -> bool:
+        return True
+
     def source(self, path: str) -> Source:
         """What is known of the source at *path*; see ``Identifier.source``."""
         return self.identifier.source(path)
@@ -93,7 +102,7 @@ def assemble(
     renderer = renderer or open_renderer(config.render)
     store = store or open_store(config)
     disk = store if isinstance(store, DiskStore) else None
-    timeout_s, http = config.render.timeout_s, config.http
+    timeout_s = config.render.timeout_s
     counters, health = Counters(), Health(store, clock)
     gate = Gate(slots(config.render), config.render.queue, max(1, config.server.threads - _FREE_THREADS))
     counters.meters += [gate.gauges, health.gauges]
@@ -103,7 +112,7 @@ def assemble(
         site.sources,
         store,
         health,
-        may_give_originals=http.originals and config.limits.sizes != "presets",
+        may_give_originals=site.access.has_originals,
     )
     maker = Maker(
         config,

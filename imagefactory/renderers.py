@@ -1,5 +1,5 @@
-"""For a ``deploy/gunicorn.conf.py`` of version 0.1, which imports ``cores`` from here; gone after 0.2."""
+"""For an older ``deploy/gunicorn.conf.py``, which imports ``cores`` from here."""
 
-from .workers.rendering import cores
+from .common.cores import cores
 
 __all__ = ["cores"]

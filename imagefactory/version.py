@@ -1,3 +1,3 @@
-"""The version of this release, read by the packaging and by nothing at run time but ``--version``."""
+"""The version of this release."""
 
 __version__ = "0.1.0"

@@ -98,6 +98,15 @@ def test_every_folder_has_its_row() -> None:
     assert {room(path) for path in FILES} == {name for row in ROOMS for name in row}
 
 
+def test_the_table_of_the_architecture_has_the_same_order() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+) \|", text.partition("## The rooms")[2].partition("## ")[0], re.MULTILINE)
+    told = [name.removesuffix("/").removesuffix(".py") for row in rows for name in re.findall("`(.+?)`", row)]
+    row_of = {name: number for number, names in enumerate(ROOMS) for name in names}
+    assert set(told) == set(row_of) - {""}
+    assert [row_of[name] for name in told] == sorted(row_of[name] for name in told)
+
+
 def test_imports_go_downward() -> None:
     row = {name: number for number, names in enumerate(ROOMS) for name in names}
     wrong = [

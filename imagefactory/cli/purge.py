@@ -12,7 +12,7 @@ from ..config import Config
 from ..errors import BadParameter, StorageError, TimedOut, Unavailable
 from ..factory import open_purger, open_sources
 from ..storage.disk import DiskStore
-from ..upkeep.purge.purging import Outcome
+from ..upkeep.purge.purger import Outcome
 from ..upkeep.purge.selection import NotOneKind, Selection, check
 from .common import Failure, as_json, load, open_cache, print_json
 from .paths import picture_path

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
+from ..common.cores import cores
 from ..common.units import count_text, size_text
 from ..errors import StorageError, TimedOut
 from ..storage.disk import DiskStore
 from ..upkeep.rebuild import rebuild as begin_anew
 from ..upkeep.verify import Verified
 from ..upkeep.verify import verify as look_at_all
-from ..workers.rendering import cores
 from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json
 from .progress import progress
 

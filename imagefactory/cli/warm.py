@@ -30,9 +30,9 @@ from ..model.formats import KNOWN_ENCODINGS, USUAL
 from ..storage.disk import DiskStore
 from ..upkeep.index_copy import copy_index
 from ..upkeep.warm.access_logs import read_log
+from ..upkeep.warm.orders import Budget, Order, Warmed, Wish, is_picture
 from ..upkeep.warm.replay import demand, expand
 from ..upkeep.warm.replay import orders as orders_of
-from ..upkeep.warm.request import Budget, Order, Warmed, Wish, is_picture
 from ..upkeep.warm.run import warm as render_ahead
 from ..workers.rendering import slots
 from .common import Failure, as_json, check_owner, disk_store, load, open_cache, print_json

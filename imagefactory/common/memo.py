@@ -1,7 +1,4 @@
-"""A bounded memory of answers: the values used of late stay, and a look-up takes no lock.
-
-Used by the memory store and by the fast path.
-"""
+"""A bounded memory of answers: the values used of late stay, and a look-up takes no lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as people read and write them; used by the command line, the ops pages and the dashboard."""
+"""Numbers as people read and write them."""
 
 from __future__ import annotations
 

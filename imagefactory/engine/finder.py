@@ -9,7 +9,7 @@ from ..errors import NotFound, StorageError
 from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
 from ..model.source import Source
 from ..storage.body import Body
-from ..storage.protocols import Sources, Store
+from ..storage.protocols import Contents, Store
 from .answer import Answer, stored_answer
 from .health import Health
 from .resolve import Wanted
@@ -21,7 +21,7 @@ class Finder:
     """Finds in *store* and *sources*, and notes in *health* what fails. *may_give_originals*: they are
     open."""
 
-    def __init__(self, sources: Sources, store: Store, health: Health, *, may_give_originals: bool) -> None:
+    def __init__(self, sources: Contents, store: Store, health: Health, *, may_give_originals: bool) -> None:
         self._sources = sources
         self._store = store
         self._health = health
@@ -52,23 +52,26 @@ class Finder:
         etag, epoch = f'"{source.digest[:32]}"', self._store.notices.epoch()
         return Answer(source, etag, source.stamp.size, media_type, suffix, epoch=epoch)
 
-    def open(self, answer: Answer) -> Body | None:
+    def open(self, answer: Answer, *, may_hash: bool = True) -> Body | None:
         """The bytes of *answer*; None if they are gone or not the right ones: then ask the generator once
-        more, with *must_open*. Raises NotFound, TooLarge and Unavailable for an original."""
+        more, with *must_open*. An original with another stamp is hashed, or where that may not be is None.
+        Raises NotFound, TooLarge and Unavailable for an original."""
         if answer.body is not None:
             return answer.body
         if answer.variant is None:
-            return self._open_original(answer.source)
+            return self._open_original(answer.source, may_hash)
         try:
             return self._store.objects.body(answer.variant)
         except StorageError as error:
             self._health.note(error)
             return None
 
-    def _open_original(self, source: Source) -> Body | None:
+    def _open_original(self, source: Source, may_hash: bool) -> Body | None:
         file, stamp = self._sources.open(source.path)
         if stamp == source.stamp and not source.is_racy:
             return Body(file=file)
         with file:
+            if not may_hash:
+                return None
             data = file.read()
         return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None

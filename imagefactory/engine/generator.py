@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 
 from ..errors import SourceChanged
+from ..model.source import Source
 from ..storage.body import Body
 from ..urls.query import Request
 from .answer import Answer
@@ -62,6 +63,10 @@ class Generator:
             except SourceChanged:
                 continue
         return self._maker.make_unstored(path, request, accept)
+
+    def source(self, path: str) -> Source:
+        """What is known of the source at *path*; see ``Identifier.source``."""
+        return self._identifier.source(path)
 
     def open(self, answer: Answer) -> Body | None:
         """The bytes of *answer*; see ``Finder.open``."""

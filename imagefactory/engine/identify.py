@@ -1,6 +1,6 @@
 """What is known of the sources: digest, header and placeholder, true for the bytes that a path has now.
 
-Asked by the generator before anything else. Where nothing changed that is one stat and a look into the index;
+Where nothing changed that is one stat and a look into the index;
 new bytes are hashed, and their header is read by the renderer.
 """
 
@@ -11,7 +11,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..errors import RequestError, SourceChanged, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
+from ..errors import (
+    BeingWritten,
+    RequestError,
+    SourceChanged,
+    StorageError,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    Undecodable,
+)
 from ..model.job import Renderer
 from ..model.source import Header, Source
 from ..storage.protocols import SourceRows, Sources
@@ -38,7 +47,7 @@ def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -
                 return Source(path, stamp, digest, header, is_racy, problem)
         except SourceChanged:
             continue
-    raise _changing()
+    raise BeingWritten
 
 
 class Identifier:
@@ -94,7 +103,7 @@ class Identifier:
                     return self._probings.run((path, source.digest), probe, self._timeout_s)[0]
             except SourceChanged:
                 continue
-        raise _changing()
+        raise BeingWritten
 
     def learn_placeholder(self, source: Source, placeholder: str) -> None:
         """Add *placeholder* to the row of *source*, if that is still the row of these bytes and has none."""
@@ -171,7 +180,3 @@ def _probe(renderer: Renderer, path: Path) -> tuple[Header | None, str]:
         return None, str(error)
     except OSError as error:
         raise Unavailable("the picture can't be read at the moment") from error
-
-
-def _changing() -> Unavailable:
-    return Unavailable("the picture is being written at the moment", retry_after_s=1)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from ..config import Config
 from ..errors import (
+    BeingWritten,
     Full,
     RequestError,
     SourceChanged,
@@ -33,7 +34,7 @@ from ..errors import (
 from ..model.job import Job, Rendered, Renderer
 from ..model.source import Source, Stamp
 from ..storage.body import Body
-from ..storage.protocols import LocalFile, Sources, Store
+from ..storage.protocols import Contents, LocalFile, Store
 from ..urls.query import Request
 from .answer import Answer, stored_answer, unstored_answer
 from .counters import Counters
@@ -45,12 +46,12 @@ from .health import Health
 from .identify import Identifier
 from .resolve import Resolver, Wanted
 
-__all__ = ["Maker", "Room"]
+__all__ = ["Maker", "BudgetKeeper"]
 
 _log = logging.getLogger(__name__)
 
 
-class Room(Protocol):
+class BudgetKeeper(Protocol):
     """What hears when the budget of the cache is short, and makes room beside the requests."""
 
     def make_room(self, error: Full) -> None:
@@ -68,7 +69,7 @@ class Maker:
         self,
         config: Config,
         renderer: Renderer,
-        sources: Sources,
+        sources: Contents,
         store: Store,
         finder: Finder,
         identifier: Identifier,
@@ -76,7 +77,7 @@ class Maker:
         gate: Gate,
         counters: Counters,
         health: Health,
-        room: Room,
+        room: BudgetKeeper,
     ) -> None:
         self._limits = config.limits
         self._timeout_s = config.render.timeout_s
@@ -147,7 +148,7 @@ class Maker:
                 local = LocalFile(copy, Stamp.of(copy.stat()))
                 rendered = self._renderer.render(self._job(source, local, wanted, None))
         except (Undecodable, OSError) as error:
-            raise Unavailable("the picture is being written at the moment", retry_after_s=1) from error
+            raise BeingWritten from error
         answer = unstored_answer(source, wanted, rendered, rendered.body or b"")
         return replace(answer, is_stable=False)
 
@@ -156,16 +157,25 @@ class Maker:
     def _make_claimed(self, source: Source, wanted: Wanted) -> Answer:
         try:
             with self._store.claims.take(wanted.key.text(), self._timeout_s) as has_waited:
-                found = self._finder.find(source, wanted)
-                if found and found.variant and self._store.objects.has(found.variant):
+                found = self._find_sound(source, wanted)
+                if found:
                     return replace(found, result="coalesced" if has_waited else "hit")
-                adopted = self._store.adopt(wanted.key)
-                if adopted:
-                    return stored_answer(source, wanted, adopted)
                 return self._make_alone(source, wanted)
         except StorageError as error:
             self._health.note(error)
             return self._make_alone(source, wanted)
+
+    def _find_sound(self, source: Source, wanted: Wanted) -> Answer | None:
+        """The variant if its object is there, with a row or without."""
+        try:
+            found = self._finder.find(source, wanted)
+            if found and found.variant and self._store.objects.has(found.variant):
+                return found
+            adopted = self._store.adopt(wanted.key)
+        except StorageError as error:
+            self._health.note(error)
+            return None
+        return stored_answer(source, wanted, adopted) if adopted else None
 
     def _make_alone(self, source: Source, wanted: Wanted) -> Answer:
         epoch = self._store.notices.epoch()
@@ -184,10 +194,9 @@ class Maker:
         with self._store.temp() as temp:
             rendered = self._render(source, wanted, temp.path if temp else None)
             began = time.perf_counter()
-            is_kept = False
+            variant = None
             try:
                 variant = self._store.keep(wanted.key, rendered, temp)
-                is_kept = self._store.objects.has(variant)
                 self._health.note_stored()
                 if self._store.is_tight:
                     self._room.wake()
@@ -195,11 +204,11 @@ class Maker:
                 self._room.make_room(error)
             except StorageError as error:
                 self._health.note(error)
-            if not is_kept or self._store.notices.epoch() != epoch:
+            if variant is None or self._store.notices.epoch() != epoch:
                 # A purge in between: this visitor gets the variant, later ones do not find it.
                 data = temp.read() if temp else rendered.body or b""
                 answer = unstored_answer(source, wanted, rendered, data)
-                if not is_kept:
+                if variant is None:
                     return answer
                 self._store.remove(variant)
                 return replace(answer, result="miss")

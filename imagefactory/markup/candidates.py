@@ -63,7 +63,7 @@ class Candidates:
     def url(self, source: Source, query: Query) -> str:
         """The URL for *query*, with its version unless it is that of the original."""
         request = self._request(query)
-        if request.is_plain and (self._takes_presets_only() or not self.site.config.http.originals):
+        if request.is_plain and not self.site.access.has_originals:
             problem = "this server has no originals; name a size, an encoding or a preset"
             raise BadParameter("scalex", problem)
         signature = self._sign(source.path, query)

@@ -69,7 +69,7 @@ class _Entry(Generic[_Text]):
 
 
 class Pictures:
-    """The helpers for the pictures of *generator*: ``url``, ``srcset``, ``picture``, ``preload``.
+    """The helpers for the pictures of *site*: ``url``, ``srcset``, ``picture``, ``preload``.
 
     URLs begin with *base_url* (``[http] base_url``) and *prefix* (the first of ``[http] prefixes``). With
     *debug* a mistake of the author is BadParameter, and a missing picture is seen in the page; else both
@@ -89,6 +89,8 @@ class Pictures:
         debug: bool = False,
         must_sign: bool = False,
     ) -> None:
+        if not isinstance(site, Site):
+            raise TypeError('Pictures takes a site, as app.extensions["imagefactory"].parts is one')
         http = site.config.http
         self.site = site
         self.debug = debug
@@ -288,7 +290,7 @@ class Pictures:
         if entry is not None and entry.sources == sources:
             return entry.text
         text = make(sources)
-        is_known = not has_placeholder or bool(sources[0].placeholder)
+        is_known = not (has_placeholder and self.site.has_placeholders) or bool(sources[0].placeholder)
         is_final = is_known and not any(source.is_racy for source in sources)
         self._memo.put(key, _Entry(sources, text, is_final), len(text) + _ENTRY_BYTES)
         return text

@@ -1,7 +1,6 @@
 """Facts about picture formats: one row per encoding that is written, one per source format that is read.
 
-No other file tells encodings apart by name, but for ``render.encoders``, which has how they are written, and
-the config, which has their settings.
+How an encoding is written is in ``render.encoders``, its settings are in ``config.schema``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a render is asked for and what comes back: plain values, so that a render may run in another process.
 
-The generator makes a ``Job`` and gives it to a renderer (``render.render`` or anything that behaves like
+The generator makes a ``Job`` and gives it to a renderer (``render.pipeline`` or anything that behaves like
 it); the renderer reads the source, writes the target and hands back a ``Rendered``.
 """
 

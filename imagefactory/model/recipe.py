@@ -1,6 +1,6 @@
 """A recipe says what to do with a source; its canonical text is the cache key and a part of a file name.
 
-Two requests that must give the same pixels give one recipe: ``request`` folds names and dialects
+Two requests that must give the same pixels give one recipe: ``query`` folds names and dialects
 together, ``geometry.clamp`` folds sizes together once the source is known, and this module writes the
 result as text and reads it back. The text is at most 180 characters of ``[a-z0-9,._-]``:
 

@@ -1,4 +1,4 @@
-"""The values that the cache remembers: what is known of a source, and what a variant is."""
+"""What a variant is, and what names it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,6 @@ class Key:
     def text(self) -> str:
         """One line; no part has a space."""
         return f"{self.digest} {self.recipe} {self.encoding}"
-
-    def version(self) -> str:
-        """The value of ``v`` for a URL that names all of this."""
-        return version(self.digest, self.recipe, self.encoding)
 
 
 def version(digest: str, recipe: str, encoding: str) -> str:

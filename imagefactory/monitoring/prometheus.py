@@ -1,6 +1,6 @@
 """The numbers of a server as Prometheus reads them: the text of ``/metrics``.
 
-Called by the views of the stand-alone server. All names begin with ``imagefactory_``, units are seconds and
+All names begin with ``imagefactory_``, units are seconds and
 bytes, and labels have few values: encodings, results, statuses, phases; never a path.
 """
 

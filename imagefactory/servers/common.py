@@ -8,10 +8,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..common.cores import cores
 from ..config import Config, Server
 from ..web.app import create_app
 from ..web.http.clients import Proxies
-from ..workers.rendering import cores
 from .access_log import AccessLog
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ _LEAD_S = 0.1  # so that the parent knows first: it takes a worker that ends bef
 
 
 def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
-    """Serve in *workers* processes; see the package. An app that can't be made ends it with exit code 1."""
+    """Serve in *workers* processes; see ``serving``. An app that can't be made ends it with exit code 1."""
     try:
         from granian import Granian
         from granian.constants import HTTPModes, Interfaces

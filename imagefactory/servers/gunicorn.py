@@ -54,7 +54,7 @@ def hear(worker: Any) -> None:
 
 
 def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
-    """Serve in *workers* processes; see the package. Ends the program: with 0, or 3 without an app."""
+    """Serve in *workers* processes; see ``serving``. Ends the program: with 0, or 3 without an app."""
     try:
         from gunicorn.app.base import BaseApplication
         from gunicorn.arbiter import Arbiter

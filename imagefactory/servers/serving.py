@@ -1,4 +1,4 @@
-"""The servers that ``imagefactory serve`` can start, one file each; called by the command line.
+"""The servers that ``imagefactory serve`` can start, one file each.
 
 Each answers on one address until SIGTERM or SIGINT, then finishes what was asked, and exits with 0.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from ..common.cores import cores
 from ..config import Config
 from ..errors import ConfigError
-from ..workers.rendering import cores
 from .access_log import check_target
 from .common import log_to_stderr, with_share
 

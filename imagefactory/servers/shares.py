@@ -1,4 +1,4 @@
-"""For a ``deploy/gunicorn.conf.py`` of version 0.1, which imports these from here; gone after 0.2."""
+"""For an older ``deploy/gunicorn.conf.py``, which imports these from here."""
 
 from .common import take_turns, with_share
 

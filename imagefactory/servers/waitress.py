@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was asked, and return; see the package.
+    """Serve until SIGTERM or SIGINT, then answer what was asked, and return; see ``serving``.
 
     No answer has more bytes than a source may have: so much may wait for a client that reads slowly, in a
     temporary file, before its thread waits too (clients that never read would else take all threads).
@@ -41,7 +41,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
             connection_limit=CONNECTIONS,
             asyncore_use_poll=True,  # select() ends at 1024 sockets
             max_request_header_size=64 * 1024,
-            max_request_body_size=64 * 1024,  # no address here takes a body
+            max_request_body_size=64 * 1024,  # a purge, and nothing else, takes a body
             channel_timeout=IDLE_S,
             outbuf_high_watermark=config.limits.max_source_bytes + 2**20,
             ident=None,

@@ -21,10 +21,8 @@ class Body:
     name: str = ""
 
     def open(self) -> BinaryIO:
-        """The bytes as a file at its start, once. Raises FileNotFoundError if it was removed."""
-        if self.data is not None:
-            return BytesIO(self.data)
-        return self.file or (self.root / self.name).open("rb")
+        """The bytes as a file at its start, once."""
+        return self.file or BytesIO(self.data or b"")
 
     def read(self) -> bytes:
         """All bytes; closes the file. Raises OSError."""

@@ -30,7 +30,7 @@ import diskcache
 from ..errors import ConfigError, StorageError
 from .folders import PRIVATE, make_folder
 
-__all__ = ["CorruptError", "Database", "Execute", "Row", "seal", "text_of", "unseal"]
+__all__ = ["CorruptError", "Database", "Execute", "Row", "seal", "text_of", "to_json", "unseal"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ _LOCK_TIMEOUT_S = 1.0
 # After a failure the index is left alone for so long: a broken disk must not cost each visitor a time-out.
 _PAUSE_S = 2.0
 _FEW = 500  # values in one statement
-_written = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one anew each time: 3 us
+to_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps makes one anew each time: 3 us
 _SHORT_READ = 522  # SQLITE_IOERR_SHORT_READ: the file was cut
 # A forked child must not close its parent's connections: they are kept here, and never used.
 _inherited: list[object] = []
@@ -390,7 +390,7 @@ def seal(key: str, values: object) -> str:
 
     SQLite does not checksum its pages: a row is believed only when its checksum is right.
     """
-    text = _written(values)
+    text = to_json(values)
     return f"{text} {_checksum(key, text)}"
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from .completeness import Completeness
 from .counts import DiskCounts
 from .database import Database
-from .source_rows import DiskSources
-from .variant_rows import DiskVariants
+from .source_rows import DiskSourceRows
+from .variant_rows import DiskVariantRows
 
 __all__ = ["DiskIndex"]
 
@@ -23,7 +23,7 @@ class DiskIndex:
 
     def __init__(self, path: Path, lock_path: Path, aside: Path) -> None:
         self.database = Database(path, lock_path, aside)
-        self.sources = DiskSources(self.database)
-        self.variants = DiskVariants(self.database)
+        self.sources = DiskSourceRows(self.database)
+        self.variants = DiskVariantRows(self.database)
         self.counts = DiskCounts(self.database)
         self.completeness = Completeness(self.database)

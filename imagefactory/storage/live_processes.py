@@ -1,6 +1,6 @@
 """Which processes use a cache: each has a file in ``locks``, locked while it lives, with what it reports.
 
-Used by the store. A file whose lock is free was left by a process that died: it may have been about to write
+A file whose lock is free was left by a process that died: it may have been about to write
 the row of an object, so who finds such a file has the objects looked through. And what a process can say of
 the moment only (how many wait for a render) is read from there by whoever is asked for numbers.
 """

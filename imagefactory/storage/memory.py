@@ -40,13 +40,12 @@ class MemoryStore:
     def temp(self) -> AbstractContextManager[Temp | None]:
         return nullcontext()
 
-    def keep(self, key: Key, rendered: Rendered, temp: Temp | None) -> Variant:
-        """Keep what was rendered into memory; a body above the bound is not kept."""
+    def keep(self, key: Key, rendered: Rendered, temp: Temp | None) -> Variant | None:
+        """Keep what was rendered into memory; None for a body above the bound."""
         data = rendered.body or b""
         digest = hashlib.sha256(data).hexdigest()
         variant = Variant(key, digest, len(data), rendered.width, rendered.height)
-        self._bodies.put(key, (variant, data), len(data) + _ENTRY_BYTES)
-        return variant
+        return variant if self._bodies.put(key, (variant, data), len(data) + _ENTRY_BYTES) else None
 
     def remove(self, variant: Variant) -> None:
         self._bodies.drop(variant.key)
@@ -75,12 +74,12 @@ class MemoryIndex:
     """What is known of sources, which variants there are, and what was counted."""
 
     def __init__(self, bodies: _Bodies) -> None:
-        self.sources = MemorySources()
-        self.variants = MemoryVariants(bodies)
+        self.sources = MemorySourceRows()
+        self.variants = MemoryVariantRows(bodies)
         self.counts = MemoryCounts()
 
 
-class MemorySources:
+class MemorySourceRows:
     """What is known of up to 100,000 sources."""
 
     def __init__(self) -> None:
@@ -110,7 +109,7 @@ class MemorySources:
                 self._sources.pop(path, None)
 
 
-class MemoryVariants:
+class MemoryVariantRows:
     """Which variants are in *bodies*."""
 
     def __init__(self, bodies: _Bodies) -> None:

@@ -1,7 +1,7 @@
 """The folder of pictures: from a path in a URL to a file that may be shown.
 
-Called by the generator. One canonical spelling per file: whatever is spelled in another way, hidden,
-outside of the folder (also through a link) or no regular file is NotFound, with one text for all.
+One canonical spelling per file: whatever is spelled in another way, hidden, outside of the folder (also
+through a link) or no regular file is NotFound, with one text for all.
 """
 
 from __future__ import annotations

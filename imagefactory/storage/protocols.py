@@ -1,7 +1,7 @@
 """What the engine asks of the places where things lie: small protocols, and the store that joins them.
 
-Each has an implementation on the local disk and one in memory. What can fail because of the disk raises
-StorageError, and the engine answers without the cache; in memory nothing fails.
+Originals lie in a folder; all else has an implementation on the local disk and one in memory. What can fail
+because of the disk raises StorageError, and the engine answers without the cache; in memory nothing fails.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from .body import Body
 from .temp_files import Temp
 
 __all__ = [
+    "Budget",
     "Claims",
+    "Contents",
     "Counts",
     "Index",
+    "Keeping",
+    "Listing",
     "LocalFile",
     "Notices",
     "Objects",
     "Processes",
     "SourceRows",
     "Sources",
+    "Stamps",
     "Store",
     "VariantRows",
 ]
@@ -39,8 +44,8 @@ class LocalFile(NamedTuple):
     stamp: Stamp
 
 
-class Sources(Protocol):
-    """The originals, by canonical paths. Methods raise NotFound, and Unavailable when the place fails."""
+class Stamps(Protocol):
+    """Whether originals have changed. Methods raise NotFound, and Unavailable when the place fails."""
 
     def stamp(self, path: str) -> Stamp:
         """The stamp of the source at *path* now."""
@@ -53,6 +58,10 @@ class Sources(Protocol):
         """Whether bytes that were read at unix time *now_s* are those of *stamp* for good: no later write can
         have the same stamp."""
 
+
+class Contents(Protocol):
+    """The bytes of originals. Methods raise as those of ``Stamps``."""
+
     def open(self, path: str) -> tuple[BinaryIO, Stamp]:
         """The source at *path*, open for reading, and its stamp. Also raises TooLarge."""
 
@@ -62,11 +71,19 @@ class Sources(Protocol):
     def fetch(self, path: str, stamp: Stamp) -> AbstractContextManager[LocalFile]:
         """The source at *path* as a local file for the time of a block, for a render process to open."""
 
+
+class Listing(Protocol):
+    """Which originals there are."""
+
     def walk(self, below: str = "") -> Iterator[str]:
         """The canonical paths of all sources, or of those in the folder *below*."""
 
     def is_readable(self) -> bool:
         """Whether sources can be listed now."""
+
+
+class Sources(Stamps, Contents, Listing, Protocol):
+    """The originals, by canonical paths."""
 
 
 class SourceRows(Protocol):
@@ -165,11 +182,38 @@ class Processes(Protocol):
         """What each living process has reported last."""
 
 
-class Store(Protocol):
-    """One cache. *max_bytes* is its budget; *is_tight*: the last variant took from the reserve."""
+class Keeping(Protocol):
+    """How variants come and go."""
+
+    def temp(self) -> AbstractContextManager[Temp | None]:
+        """A context manager that gives a file to render into, or None to render into memory."""
+
+    def keep(self, key: Key, rendered: Rendered, temp: Temp | None) -> Variant | None:
+        """Store what was rendered; None where it is too large to be stored. Raises StorageError, and Full
+        where the budget has no room."""
+
+    def adopt(self, key: Key) -> Variant | None:
+        """The variant with *key*, if its object is there though its row is not."""
+
+    def remove(self, variant: Variant) -> None:
+        """Forget *variant* and its bytes."""
+
+
+class Budget(Protocol):
+    """How many bytes there may be: *max_bytes*. *is_tight*: the last variant took from the reserve."""
 
     max_bytes: int
     is_tight: bool
+
+    def capacity(self) -> int:
+        """The bytes that variants may have together now."""
+
+    def free_bytes(self) -> int | None:
+        """The bytes that the disk has left; None for a store that has none."""
+
+
+class Store(Keeping, Budget, Protocol):
+    """One cache, of which the parts are these."""
 
     @property
     def index(self) -> Index:
@@ -190,24 +234,6 @@ class Store(Protocol):
     @property
     def processes(self) -> Processes:
         """Who uses it."""
-
-    def temp(self) -> AbstractContextManager[Temp | None]:
-        """A context manager that gives a file to render into, or None to render into memory."""
-
-    def keep(self, key: Key, rendered: Rendered, temp: Temp | None) -> Variant:
-        """Store what was rendered. Raises StorageError, and Full where the budget has no room."""
-
-    def remove(self, variant: Variant) -> None:
-        """Forget *variant* and its bytes."""
-
-    def adopt(self, key: Key) -> Variant | None:
-        """The variant with *key*, if its object is there though its row is not."""
-
-    def capacity(self) -> int:
-        """The bytes that variants may have together now."""
-
-    def free_bytes(self) -> int | None:
-        """The bytes that the disk has left; None for a store that has none."""
 
     def start(self) -> None:
         """Called once in each process before the first use."""

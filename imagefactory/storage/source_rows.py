@@ -12,9 +12,9 @@ from typing import Any
 from ..model.formats import SOURCE_FORMATS
 from ..model.source import Header, Source, Stamp, placeholder_in
 from ..model.variant import is_digest
-from .database import Database, Execute, text_of, unseal
+from .database import Database, Execute, text_of, to_json, unseal
 
-__all__ = ["DiskSources"]
+__all__ = ["DiskSourceRows"]
 
 _PAGE = 1000  # rows read at once: a long read would keep the write-ahead log from being emptied
 _SOURCES = (
@@ -32,7 +32,7 @@ _UNCHANGED = """
 _MAX_HEADERS = 10_000
 
 
-class DiskSources:
+class DiskSourceRows:
     """The rows of sources in *database*."""
 
     def __init__(self, database: Database) -> None:
@@ -138,4 +138,4 @@ def _source(path: str, row: Any) -> Source | None:
 
 def _begin_of(stamp: Stamp) -> str:
     """How the value of a row begins whose source has *stamp*, up to its digest; see ``put``."""
-    return f'{{"stamp":[{stamp[0]},{stamp[1]},{stamp[2]},{stamp[3]}],"digest":"'
+    return f'{{"stamp":{to_json(stamp)},"digest":"'

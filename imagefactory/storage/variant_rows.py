@@ -18,7 +18,7 @@ from ..model.formats import KNOWN_ENCODINGS
 from ..model.variant import Key, Variant, is_digest
 from .database import Database, Execute, Row, seal, text_of, unseal
 
-__all__ = ["DiskVariants", "VariantRow"]
+__all__ = ["DiskVariantRows", "VariantRow"]
 
 _OTHER_TAGS = ("source", "state")  # of rows that are no variants
 _PAGE = 1000  # rows read at once: a long read would keep the write-ahead log from being emptied
@@ -49,7 +49,7 @@ class VariantRow:
     uses: int
 
 
-class DiskVariants:
+class DiskVariantRows:
     """The rows of variants in *database*."""
 
     def __init__(self, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Objects read and hashed, on all cores, at the speed of the disk. Called by verify and rebuild.
+"""Objects read and hashed, on all cores, at the speed of the disk.
 
 Small files are a matter of system calls: open, fstat, read, close, and nothing else. Large ones go through a
 buffer of 1 MiB that each thread keeps; reading and hashing let go of the GIL.

@@ -1,6 +1,6 @@
 """Who may ask for what: which URLs need a signature, and what that says about them.
 
-Asked by the doors before a query is understood, so that a wrong signature learns nothing more.
+To be asked before a query is understood, so that a wrong signature learns nothing more.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ class Access:
     """The rules of *config*: ``[limits] sizes = "signed"``, ``[http] private``, ``[signing] keys``.
 
     Wherever there are keys a URL that has a signature needs a right one: what is signed was meant to end, or
-    to stay as it is. *signer* is None without keys.
+    to stay as it is. *signer* is None without keys. *has_originals*: pictures are given as they are, too.
     """
 
     def __init__(self, config: Config) -> None:
         keys = config.signing.keys
         self.signer = Signer(keys, config.limits.ladder) if keys else None
+        self.has_originals = config.http.originals and config.limits.sizes != "presets"
         self._is_all_signed = config.limits.sizes == "signed"
         # Whatever case: there are file systems to which MEMBERS/ and members/ are the same.
         self._private = [compile_glob(glob.casefold()) for glob in config.http.private]

@@ -2,7 +2,7 @@
 
 Nothing here trusts the text: numbers are matched before they are converted (``int`` takes ``1_000`` and
 Arabic digits, ``float`` takes ``nan``), and what is not understood is a BadParameter that says what would be
-right. ``request`` puts the values of one query together.
+right. ``query`` puts the values of one query together.
 """
 
 from __future__ import annotations

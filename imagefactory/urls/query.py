@@ -1,9 +1,7 @@
 """The query string of a picture URL -> one ``Request``.
 
-Called by the doors with the decoded pairs of a query; hands on a ``Request`` whose recipe is not yet
-clamped to a source. What single parameters mean is in ``parameters``; here they meet: presets, sizes that
-are given twice, ``dpr`` and what a browser says.
-"""
+Its recipe is not yet clamped to a source. What single parameters mean is in ``parameters``; here they meet:
+presets, sizes that are given twice, ``dpr`` and what a browser says."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class FastPath:
         self._clock = parts.clock
         self._sources = parts.sources
         self._notices = parts.store.notices
-        self._generator = parts.generator
+        self._finder = parts.finder
         self._memo: Memo[_Key, _Entry | _Negotiation] = Memo(parts.config.cache.memory_bytes)
         self._counters = parts.counters
         self._counters.feeders.append(self._feed)
@@ -216,13 +216,13 @@ class FastPath:
         what is wrong. A small body that is sent by us is kept."""
         answer = entry.answer
         try:
-            body = self._generator.open(answer)
+            body = self._finder.open(answer, may_hash=False)
         except RequestError:
             return None
         if body is None:
             return None
-        if body.data is not None:  # of an original: it has another stamp than a moment ago
-            return None if answer.variant is None else body.data
+        if body.data is not None:
+            return body.data
         is_sent_by_us = self._http.accel == "off" or answer.variant is None
         if is_elsewhere or answer.bytes > _SMALL or not is_sent_by_us:
             return body

@@ -96,11 +96,11 @@ class Pool:
     # --- the Renderer
 
     def probe(self, source: Path) -> Header | None:
-        """See ``render.probe``; also raises TimedOut and Unavailable."""
+        """See ``pipeline.probe``; also raises TimedOut and Unavailable."""
         return self._ask({"probe": str(source)}, str(source), messages.header_from)
 
     def render(self, job: Job) -> Rendered:
-        """See ``render.render``; also raises TimedOut and Unavailable."""
+        """See ``pipeline.render``; also raises TimedOut and Unavailable."""
         return self._ask(messages.job_message(job), str(job.source), messages.rendered_from)
 
     def is_working(self) -> bool:

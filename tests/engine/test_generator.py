@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from support.asking import Counting, ask, body_of
 from support.clock import Clock
 from support.drawing import quarters
 
-from imagefactory.errors import Busy, NotFound, TimedOut, TooLarge, Unavailable, Undecodable
+from imagefactory.errors import Busy, NotFound, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
 from imagefactory.factory import Parts
+from imagefactory.model.job import Job
+from imagefactory.model.variant import Variant
 from imagefactory.storage.disk import DiskStore
+from imagefactory.storage.objects import DiskObjects
 from imagefactory.urls.query import parse_request
 
 Assemble = Callable[..., Parts]
@@ -465,3 +469,40 @@ def test_a_disk_that_fails_is_no_fault_of_the_picture(
     renderer.before = fail
     with pytest.raises(Unavailable, match="can't be read at the moment"):
         ask(assemble(), scalex=100)
+
+
+def test_a_variant_on_a_bad_disk_is_rendered_under_its_claim(
+    assemble: Assemble, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each process would render it by itself."""
+    parts = assemble()
+    first = ask(parts, scalex=100)
+    assert first.variant
+    store, key = parts.store, first.variant.key.text()
+
+    def broken(objects: DiskObjects, variant: Variant) -> None:
+        raise StorageError("objects", "an object can't be read: Input/output error")
+
+    taken = []
+
+    def try_claim(job: Job) -> None:
+        with suppress(TimedOut), store.claims.take(key, 0):
+            taken.append(key)
+
+    renderer.before = try_claim
+    monkeypatch.setattr(DiskObjects, "open", broken)
+    ask(parts, scalex=100)
+    assert (renderer.renders, taken) == (2, [])
+
+
+def test_an_original_that_was_touched_is_hashed_where_there_is_time_for_it(
+    assemble: Assemble, clock: Clock, pictures: Path
+) -> None:
+    clock.ahead_s = 10
+    parts = assemble()
+    answer = ask(parts)
+    os.utime(pictures / "cats/tom.jpg", (1, 1))
+    assert parts.finder.open(answer, may_hash=False) is None
+    body = parts.finder.open(answer)
+    assert body
+    assert body.read() == (pictures / "cats/tom.jpg").read_bytes()

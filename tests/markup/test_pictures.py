@@ -21,12 +21,13 @@ from support.clock import Clock
 from support.drawing import quarters
 
 from imagefactory import ImageFactory
-from imagefactory.config import from_mapping
+from imagefactory.config import Config, from_mapping
 from imagefactory.errors import BadParameter
-from imagefactory.factory import Parts
+from imagefactory.factory import Parts, site_of
 from imagefactory.markup import Pictures
 from imagefactory.markup.queries import SIZES
 from imagefactory.storage.database import Database
+from imagefactory.storage.originals import Originals
 from imagefactory.urls.signing import Policy
 
 TOM = "cats/tom.jpg"  # 400 x 300
@@ -726,3 +727,25 @@ def test_signed_urls_of_a_page_are_good_for_their_picture_alone(
                 assert app.test_client().get(url.replace("tom", "tim")).status_code in (403, 404)
     answer = app.test_client().get(factory.pictures.url(TOM, scalex=50, expires=-(10**11)))
     assert (answer.status_code, answer.json["error"]) == (403, "expired")
+
+
+def test_without_a_cache_a_page_reads_each_picture_once(
+    configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    clock.ahead_s = 10
+    site = site_of(configure(), clock)
+    digest, read = Originals.digest, []
+
+    def reading(originals: Originals, path: str) -> Any:
+        read.append(path)
+        return digest(originals, path)
+
+    monkeypatch.setattr(Originals, "digest", reading)
+    pages = Pictures(site)
+    assert pages.picture("cats/tom.jpg", alt="") == pages.picture("cats/tom.jpg", alt="")
+    assert read == ["cats/tom.jpg"]
+
+
+def test_what_is_no_site_is_a_mistake(assemble: Callable[..., Parts]) -> None:
+    with pytest.raises(TypeError, match=r'extensions\["imagefactory"\]\.parts'):
+        Pictures(assemble().generator)  # type: ignore[arg-type]

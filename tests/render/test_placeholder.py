@@ -30,7 +30,7 @@ from imagefactory.render.memory import Memory
 from imagefactory.render.pipeline import render
 from imagefactory.render.placeholder import LONGEST
 from imagefactory.storage.index import DiskIndex
-from imagefactory.upkeep.warm.request import Budget, Order, Wish
+from imagefactory.upkeep.warm.orders import Budget, Order, Wish
 from imagefactory.upkeep.warm.run import warm
 from imagefactory.workers import messages
 from imagefactory.workers.pool import Pool

@@ -31,11 +31,11 @@ from support.serving import (
     write_config,
 )
 
+from imagefactory.common.cores import cores
 from imagefactory.config import from_mapping
 from imagefactory.servers.common import with_share
 from imagefactory.servers.gunicorn import settings
 from imagefactory.servers.serving import SERVERS
-from imagefactory.workers.rendering import cores
 
 # By name: the options of `imagefactory serve`, or another program.
 WHOLE = "/picture/tom.jpg?scalex=100"

@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -399,3 +400,17 @@ def test_memory_bounds_its_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         store.index.sources.put(Source(str(number), Stamp(1, 2, 3, 4), "ab" * 32, None))
         assert len(list(store.index.sources.walk())) <= 10
     assert store.index.sources.get("99")
+
+
+def test_a_stamp_may_be_of_any_kind(store: Store) -> None:
+    """That of an object in S3 is an ETag, with its quotes."""
+    stamp = Stamp("s3", 2, 3, '"d41d8cd9-2"')
+    source = replace(SOURCE, stamp=stamp, placeholder="data:image/webp;base64,UklGRg==")
+    store.index.sources.put(source)
+    found = store.index.sources.get(source.path)
+    assert found == source
+    if isinstance(store, DiskStore):
+        keep(store)
+        [(path, digest, _, names)] = store.index.sources.unchanged({source.path: stamp})
+        assert (path, digest, len(names)) == (source.path, source.digest, 1)
+        assert list(store.index.sources.unchanged({source.path: stamp._replace(version='"other"')})) == []

@@ -38,7 +38,7 @@ from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.memory import MemoryStore
 from imagefactory.storage.originals import Originals
 from imagefactory.upkeep.purge.disk_remover import DiskRemover
-from imagefactory.upkeep.purge.removing import Purged, purge
+from imagefactory.upkeep.purge.removing import Purged, remove
 from imagefactory.upkeep.purge.selection import Selection
 
 NAMES = [
@@ -96,7 +96,7 @@ def purge_digests(store: DiskStore, *digests: str) -> Purged:
     """What goes from *store* when there are no pictures."""
     sources = Originals(store.root / "none", 1)
     selection = Selection(digests=digests)
-    return purge(DiskRemover(store), store.index.sources, store.notices, sources, selection, 0)
+    return remove(DiskRemover(store), store.index.sources, store.notices, sources, selection, 0)
 
 
 # --- what goes ---------------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.originals import Originals
 from imagefactory.upkeep.warm import run as warm_run
 from imagefactory.upkeep.warm.access_logs import LogEntry
+from imagefactory.upkeep.warm.orders import Budget, Order, Warmed, Wish
 from imagefactory.upkeep.warm.replay import Demand, demand
 from imagefactory.upkeep.warm.replay import orders as orders_of
-from imagefactory.upkeep.warm.request import Budget, Order, Warmed, Wish
 from imagefactory.upkeep.warm.run import warm as render_ahead
 
 WIDTHS = (80, 160)

@@ -103,7 +103,13 @@ def test_an_original_runs_one_select(warm: FlaskClient, statements: list[str], d
     assert len(statements) == (1 if door == "view" else 0), statements
 
 
-def test_a_hit_leaves_the_database_as_it_was(warm: FlaskClient, parts: Parts) -> None:
+@pytest.fixture
+def no_keeper(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the requests it claims and writes."""
+    monkeypatch.setattr(parts.keeper, "start", lambda: None)
+
+
+def test_a_hit_leaves_the_database_as_it_was(no_keeper: None, warm: FlaskClient, parts: Parts) -> None:
     connection: sqlite3.Connection = parts.store.index.database._open()._con  # type: ignore[attr-defined]
     changes, version = connection.total_changes, connection.execute("PRAGMA data_version").fetchone()
     rows = connection.execute("SELECT * FROM Cache ORDER BY rowid").fetchall()
@@ -128,7 +134,7 @@ def test_a_304_opens_no_object(warm: FlaskClient, parts: Parts, monkeypatch: pyt
 
 
 def test_a_hit_claims_nothing_and_waits_in_no_queue(
-    warm: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    no_keeper: None, warm: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **options: Any) -> None:
         pytest.fail("a hit came to where misses wait")

@@ -1,6 +1,6 @@
 """Tell others of a purge: the CDN or proxy in front, which has copies of its own.
 
-Called by the doors after a purge. What is told is JSON, POSTed to ``[admin] purge_url`` and given to
+What is told is JSON, POSTed to ``[admin] purge_url`` and given to
 ``[admin] purge_command`` on its standard input:
 
     {"paths": ["cats/tom.jpg"], "urls": ["/picture/cats/tom.jpg", "/images/cats/tom.jpg"],

@@ -10,7 +10,7 @@ from ...storage.protocols import Notices, SourceRows, Sources
 from ..stats import Sum
 from .selection import Chosen, Selection, check, choose, is_gone
 
-__all__ = ["Purged", "Remover", "purge"]
+__all__ = ["Purged", "Remover", "remove"]
 
 _FEW = 500  # sources in one statement
 
@@ -50,7 +50,7 @@ class Purged:
     unread: tuple[str, ...] = ()
 
 
-def purge(
+def remove(
     remover: Remover,
     rows: SourceRows,
     notices: Notices,

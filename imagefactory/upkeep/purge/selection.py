@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 
 from ...common.globs import compile_glob
-from ...errors import BadParameter, NotFound, SourceChanged, TooLarge, Unavailable
+from ...errors import BadParameter, BeingWritten, NotFound, SourceChanged, TooLarge, Unavailable
 from ...model.source import Source
 from ...storage.originals import check_path
-from ...storage.protocols import SourceRows, Sources
+from ...storage.protocols import SourceRows, Sources, Stamps
 
 __all__ = ["Chosen", "NotOneKind", "Selection", "check", "choose", "is_gone"]
 
@@ -217,10 +217,10 @@ def _digest(sources: Sources, path: str, known: Source | None) -> str:
             return sources.digest(path)[0]
         except SourceChanged:
             continue
-    raise Unavailable("the picture is being written at the moment", retry_after_s=1)
+    raise BeingWritten
 
 
-def is_gone(sources: Sources, path: str) -> bool:
+def is_gone(sources: Stamps, path: str) -> bool:
     """Whether there is no picture at *path* any more; not if it only can't be read."""
     try:
         sources.stamp(path)

@@ -1,6 +1,6 @@
 """Requests out of access logs: our own JSON lines, and the common and combined format of Apache and nginx.
 
-Read by ``imagefactory warm --from-log``. Log lines hold what strangers sent: none of them makes this raise,
+Log lines hold what strangers sent: none of them makes this raise,
 and each takes time in proportion to its length.
 """
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .orders import Budget
 from .progress import Progress
-from .request import Budget
 
 __all__ = ["Admission"]
 

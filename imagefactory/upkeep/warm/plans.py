@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ...engine.resolve import Resolver
 from ...errors import RequestError
 from ...model.source import Header, Source, Stamp
-from .request import Wish
+from .orders import Wish
 
 __all__ = ["Plan", "Plans"]
 

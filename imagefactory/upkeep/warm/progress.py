@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 
 from ...errors import RequestError
-from .request import FailedVariant, Warmed, Wish
+from .orders import FailedVariant, Warmed, Wish
 
 __all__ = ["Progress"]
 

@@ -12,7 +12,7 @@ from ...errors import BadParameter
 from ...model.formats import ENCODINGS, USUAL
 from ...urls.query import Request
 from .access_logs import LogEntry
-from .request import Order, Wish
+from .orders import Order, Wish
 
 __all__ = ["Demand", "demand", "orders"]
 

@@ -6,7 +6,7 @@
               encodings of a size after each other, so that a render process decodes once, and resizes once
               for each size.
 
-A worker is a site that renders one variant at a time. Two threads share it: one variant is written to
+A worker has a site that renders one variant at a time. Two threads share it: one variant is written to
 the disk while the next one is rendered. At the end workers that have nothing left help the others. All is
 made by ``Generator.answer``, as for a visitor: the same keys, the same claims against other processes, the
 same bounds. So it may end at any moment, and the next run goes on.
@@ -21,12 +21,12 @@ from itertools import islice
 from ...storage.disk import DiskStore
 from .admission import Admission
 from .cache_space import CacheSpace
+from .orders import Budget, Order, Warmed
 from .plans import Plans
 from .progress import Progress
-from .request import Budget, Order, Warmed
 from .scheduling import Schedule
 from .skipping import skip_complete
-from .worker import Site, Worker
+from .worker import RenderingSite, Worker
 
 __all__ = ["THREADS_PER_WORKER", "warm"]
 
@@ -37,7 +37,7 @@ _FLUSH_S = 5.0
 
 
 def warm(
-    sites: Sequence[Site],
+    sites: Sequence[RenderingSite],
     store: DiskStore,
     orders: Iterable[Order],
     budget: Budget,

@@ -15,8 +15,8 @@ from queue import Full as QueueFull
 from queue import Queue
 from typing import NamedTuple
 
+from .orders import Order, Wish
 from .progress import Progress
-from .request import Order, Wish
 
 __all__ = ["Schedule", "Task", "WorkerQueue"]
 

@@ -11,18 +11,18 @@ from contextlib import suppress
 from ...errors import RequestError
 from ...model.source import Stamp
 from ...storage.index import DiskIndex
-from ...storage.protocols import Sources
+from ...storage.protocols import Stamps
 from .cache_space import CacheSpace
+from .orders import Order, is_picture
 from .plans import Plans
 from .progress import Progress
-from .request import Order, is_picture
 
 __all__ = ["skip_complete"]
 
 
 def skip_complete(
     orders: Sequence[Order],
-    sources: Sources,
+    sources: Stamps,
     index: DiskIndex,
     plans: Plans,
     space: CacheSpace,

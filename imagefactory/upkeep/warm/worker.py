@@ -13,19 +13,19 @@ from ...engine.health import Health
 from ...engine.identify import Identifier
 from ...engine.maker import Maker
 from ...engine.resolve import Resolver
-from ...errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
+from ...errors import BeingWritten, NotFound, RequestError, SourceChanged, StorageError, Unavailable
 from ...model.source import Header, Source
 from ...storage.index import DiskIndex
 from ...storage.protocols import Sources
 from ..keeper import Keeper
 from .admission import Admission
 from .cache_space import CacheSpace
+from .orders import Order, Wish
 from .plans import Plans
 from .progress import Progress
-from .request import Order, Wish
 from .scheduling import Schedule, Task, WorkerQueue
 
-__all__ = ["Site", "Worker"]
+__all__ = ["RenderingSite", "Worker"]
 
 _T = TypeVar("_T")
 _TRIES = 4
@@ -33,7 +33,7 @@ _RETRY_S = 1.0
 _PAUSE_S = 2.1  # after a failure a generator stores nothing for two seconds
 
 
-class Site(Protocol):
+class RenderingSite(Protocol):
     """What a worker uses of the parts of a site."""
 
     @property
@@ -75,7 +75,7 @@ class Worker:
     shared by the workers. With *is_dry* it only counts what is missing.
     """
 
-    site: Site
+    site: RenderingSite
     index: DiskIndex
     plans: Plans
     schedule: Schedule
@@ -160,7 +160,7 @@ class Worker:
             if answer.result != "bypass":
                 return answer
             if not answer.is_stable:
-                raise Unavailable("the picture is being written at the moment")
+                raise BeingWritten
             if "budget" in health.troubles and not self.space.make_room(answer.bytes):
                 progress.end("full")
             if progress.is_over or progress.stop.wait(_PAUSE_S):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-__all__ = ["Proxies", "client_address", "is_local"]
+__all__ = ["Proxies", "is_local"]
 
 # More proxies than this are not looked through: the header is as long as its sender likes.
 _HOPS = 32
@@ -80,12 +80,6 @@ class Proxies:
 
     def _has(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)
-
-
-def client_address(environ: Mapping[str, object], proxies: Proxies) -> str:
-    """The client's IP address; what the server says instead where it knows none (empty: a unix socket)."""
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
-    return proxies.client(str(environ.get("REMOTE_ADDR", "")), str(forwarded))
 
 
 def is_local(environ: Mapping[str, object]) -> bool:

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 from werkzeug.http import HTTP_STATUS_CODES
 
 from ...common.units import ratio_text, size_text
-from ...errors import NotFound, RequestError, SourceChanged, StorageError, Unavailable
+from ...errors import BeingWritten, NotFound, RequestError, SourceChanged, StorageError
 from ...factory import Parts
 from ...model.formats import ENCODINGS
 from ...model.source import Source
@@ -213,7 +213,7 @@ class _Dashboard:
         try:
             data, encoding = self._thumbnails.make(self._parts.identifier.source(path))
         except SourceChanged:
-            raise Unavailable("the picture is being written at the moment", retry_after_s=1) from None
+            raise BeingWritten from None
         response = Response(data, mimetype=ENCODINGS[encoding].media_type)
         response.headers.update(_HEADERS)
         response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"

@@ -76,8 +76,8 @@ class _Playground:
         base = f"{request.script_root}/"
         prefix = f"{request.script_root}{self._parts.config.http.prefixes[0]}/"
         thumb, large, links = self._queries()
-        limits, originals = self._limits, self._parts.config.http.originals
-        has_originals = originals and limits.sizes in ("any", "ladder")
+        limits = self._limits
+        has_originals = self._parts.access.has_originals and not is_signed
         settings = {
             "base": base,
             "prefix": prefix,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imagefactory.web.http.clients import Proxies, client_address, is_local
+from imagefactory.web.http.clients import Proxies, is_local
 
 NONE: list[str] = []
 LAN = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]
@@ -66,14 +66,11 @@ LAN = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]
 def test_the_address_of_the_client(
     trusted: list[str], peer: str, forwarded: str | None, expected: str
 ) -> None:
-    environ = {"REMOTE_ADDR": peer}
-    if forwarded is not None:
-        environ["HTTP_X_FORWARDED_FOR"] = forwarded
-    assert client_address(environ, Proxies(trusted)) == expected
+    assert Proxies(trusted).client(peer, forwarded or "") == expected
 
 
 def test_a_server_that_says_nothing_has_a_client_without_address() -> None:
-    assert client_address({}, Proxies()) == ""
+    assert Proxies().client("", "") == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,12 @@ from ...config import Config
 from ...errors import StorageError, Unavailable
 from ...storage.protocols import Notices, SourceRows, Sources
 from . import notify
-from .removing import Purged, Remover, purge
+from .removing import Purged, Remover, remove
 from .selection import Selection
 
 __all__ = ["Outcome", "Purger"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,16 @@ class Purger:
 
     def purge(self, selection: Selection, *, is_dry_run: bool = False) -> Outcome:
         """Remove the variants of *selection*, then tell the hooks; a dry run does neither. Raises as
-        ``removing.purge``, but Unavailable when the cache can't be changed."""
+        ``removing.remove``, but Unavailable when the cache can't be changed."""
         self._prepare()
         try:
             purged = self.remove(selection, is_dry_run=is_dry_run)
         except StorageError as error:
             raise Unavailable(f"the cache can't be purged at the moment: {error}") from error
-        return self.tell(selection, purged, is_dry_run=is_dry_run)
+        outcome = self.tell(selection, purged, is_dry_run=is_dry_run)
+        if outcome.told is not None and not outcome.told.ok:
+            _log.error("a purge was not told: %s", outcome.told.detail)
+        return outcome
 
     def remove(
         self,
@@ -77,8 +83,8 @@ class Purger:
         is_dry_run: bool = False,
         report: Callable[[int], object] = lambda count: None,
     ) -> Purged:
-        """Remove the variants of *selection*, or count them; see ``removing.purge``."""
-        return purge(
+        """Remove the variants of *selection*, or count them; see ``removing.remove``."""
+        return remove(
             self._remover,
             self._rows,
             self._notices,
