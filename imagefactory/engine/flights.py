@@ -5,13 +5,32 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Generic, TypeVar
 
 from ..errors import RequestError, TimedOut
 
-__all__ = ["Flights"]
+__all__ = ["Flights", "Underway", "Waiter"]
 
 T = TypeVar("T")
+
+
+class Underway(BaseException):
+    """Another thread is at it; *future* ends when that does. No Exception: it is to reach the server, past
+    all that handles mistakes."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        super().__init__()
+        self.future = future
+
+
+class Waiter:
+    """A request that waits for others without a thread: it gets Underway, and is to come again with the same
+    waiter when the future has ended."""
+
+    def __init__(self) -> None:
+        self.followed: Hashable = None
+        self.future: Future[Any] | None = None
 
 
 class Flights(Generic[T]):
@@ -21,25 +40,33 @@ class Flights(Generic[T]):
         self._futures: dict[Hashable, Future[T]] = {}
         self._lock = threading.Lock()
 
-    def run(self, key: Hashable, work: Callable[[], T], timeout_s: float) -> tuple[T, bool]:
+    def run(
+        self,
+        key: Hashable,
+        work: Callable[[], T],
+        timeout_s: float,
+        waiter: Waiter | None = None,
+        following: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> tuple[T, bool]:
         """What *work* returns, and whether another thread did it. Errors reach everybody who waited.
 
-        Raises TimedOut when the other thread has no result within *timeout_s* seconds.
+        Raises TimedOut when the other thread has no result within *timeout_s* seconds. Who waits with a
+        thread is *following* meanwhile; who has a *waiter* waits without: that raises Underway.
         """
+        me = (id(self), key)
+        if waiter is not None and waiter.followed == me and waiter.future is not None:
+            future, waiter.followed, waiter.future = waiter.future, None, None
+            return self._result(future, 0), True
         with self._lock:
-            future = self._futures.get(key)
-            is_leader = future is None
-            if future is None:
+            under_way = self._futures.get(key)
+            if under_way is None:
                 future = self._futures[key] = Future()
-        if not is_leader:
-            try:
-                return future.result(timeout_s), True
-            except RequestError as error:
-                raise error.again() from None
-            except TimeoutError:
-                if future.done():
-                    raise
-                raise TimedOut("the picture is still being made for somebody else") from None
+        if under_way is not None:
+            if waiter is not None:
+                waiter.followed, waiter.future = me, under_way
+                raise Underway(under_way)
+            with following():
+                return self._result(under_way, timeout_s), True
         try:
             result = work()
         except BaseException as error:
@@ -51,3 +78,13 @@ class Flights(Generic[T]):
         finally:
             with self._lock:
                 del self._futures[key]
+
+    def _result(self, future: Future[T], timeout_s: float) -> T:
+        try:
+            return future.result(timeout_s)
+        except RequestError as error:
+            raise error.again() from None
+        except TimeoutError:
+            if future.done():
+                raise
+            raise TimedOut("the picture is still being made for somebody else") from None

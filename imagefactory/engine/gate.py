@@ -27,7 +27,8 @@ class _Ticket:
 
 
 class Gate:
-    """At most *renders* at a time, *queue* waiting for their turn, and *inside* requests in all.
+    """At most *renders* at a time, *queue* waiting for their turn, and *inside* requests in all. Of those
+    three quarters may be followers, who wait for what another one makes.
 
     Who came first goes first. But within half a second of that, the variants of one source go one after the
     other: the worker that has decoded it makes them from what it has in memory.
@@ -39,6 +40,7 @@ class Gate:
         self._limit = inside
         self._waiting: list[_Ticket] = []
         self._inside = 0
+        self._followers = 0
         self._lock = threading.Lock()
 
     @property
@@ -57,7 +59,7 @@ class Gate:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Be one of the requests that render, queue or follow. Raises Busy at once when there are too many.
+        """Be one of the requests that render or queue. Raises Busy at once when there are too many.
 
         The threads that are left over answer hits while all of these wait.
         """
@@ -70,6 +72,22 @@ class Gate:
         finally:
             with self._lock:
                 self._inside -= 1
+
+    @contextmanager
+    def follow(self) -> Iterator[None]:
+        """Be one of the requests that wait for another one's picture, with a thread. Raises Busy at once when
+        there are so many that other pictures would find no place."""
+        with self._lock:
+            if self._followers >= self._limit - max(1, self._limit // 4) or self._inside >= self._limit:
+                raise Busy("too many are waiting for this picture at the moment", retry_after_s=1)
+            self._inside += 1
+            self._followers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                self._followers -= 1
 
     @contextmanager
     def render(self, timeout_s: float, group: str = "") -> Iterator[None]:

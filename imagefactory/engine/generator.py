@@ -18,6 +18,7 @@ from ..storage.body import Body
 from ..urls.query import Request
 from .answer import Answer
 from .finder import Finder
+from .flights import Waiter
 from .identify import Identifier
 from .maker import Maker
 from .resolve import Resolver
@@ -44,22 +45,31 @@ class Generator:
         self._start = start
         self._process = 0
 
-    def answer(self, path: str, request: Request, accept: str = "", *, must_open: bool = False) -> Answer:
+    def answer(
+        self,
+        path: str,
+        request: Request,
+        accept: str = "",
+        *,
+        must_open: bool = False,
+        waiter: Waiter | None = None,
+    ) -> Answer:
         """The picture at *path* as *request* wants it; *accept* is the Accept header, for ``auto``.
 
         With *must_open* a variant whose object is gone is made again: for a second try, after ``open`` gave
-        None. Raises NotFound, BadParameter, Undecodable, TooLarge, Busy, TimedOut, Unavailable.
+        None. Raises NotFound, BadParameter, Undecodable, TooLarge, Busy, TimedOut, Unavailable; with a
+        *waiter* also Underway, instead of waiting for another thread.
         """
         if self._process != os.getpid():
             self.start()
         for _ in range(3):
-            source = self._identifier.source(path)
+            source = self._identifier.source(path, waiter)
             if request.is_plain:
                 return self._finder.original(source)
             wanted = self._resolver.wanted(source, request, accept)
             try:
                 found = None if must_open else self._finder.find(source, wanted)
-                return found or self._maker.make(source, wanted)
+                return found or self._maker.make(source, wanted, waiter)
             except SourceChanged:
                 continue
         return self._maker.make_unstored(path, request, accept)

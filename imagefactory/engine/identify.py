@@ -25,7 +25,7 @@ from ..model.job import Renderer
 from ..model.source import Header, Source
 from ..storage.protocols import SourceRows, Sources
 from .failures import Failures, Recent
-from .flights import Flights
+from .flights import Flights, Waiter
 from .gate import Gate
 from .health import Health
 
@@ -78,11 +78,11 @@ class Identifier:
         self._failures = Failures()
         self._unreadable: Recent[Source] = Recent(RequestError.lasts_s)
 
-    def source(self, path: str) -> Source:
+    def source(self, path: str, waiter: Waiter | None = None) -> Source:
         """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
 
         Raises NotFound, TooLarge when it has too many bytes, Busy, TimedOut, and Unavailable when the disk
-        fails or the source does not hold still.
+        fails or the source does not hold still. With a *waiter* also Underway.
         """
         for _ in range(_TRIES):
             stamp = self._sources.stamp(path)
@@ -95,12 +95,15 @@ class Identifier:
                 return known
             try:
                 work = partial(self._read, path, known)
-                (source, is_complete), _ = self._hashings.run((path, stamp), work, self._timeout_s)
+                (source, is_complete), _ = self._hashings.run(
+                    (path, stamp), work, self._timeout_s, waiter, self._gate.follow
+                )
                 if is_complete:
                     return source
-                with self._gate.enter():
-                    probe = partial(self._read_header, source)
-                    return self._probings.run((path, source.digest), probe, self._timeout_s)[0]
+                probe = partial(self._read_header, source)
+                return self._probings.run(
+                    (path, source.digest), probe, self._timeout_s, waiter, self._gate.follow
+                )[0]
             except SourceChanged:
                 continue
         raise BeingWritten
@@ -161,7 +164,11 @@ class Identifier:
     def _read_in_turn(self, source: Source) -> tuple[Header | None, str]:
         """As ``_probe``, when the gate allows it."""
         self._failures.recall(source.digest)
-        with self._gate.render(self._timeout_s), self._sources.fetch(source.path, source.stamp) as local:
+        with (
+            self._gate.enter(),
+            self._gate.render(self._timeout_s),
+            self._sources.fetch(source.path, source.stamp) as local,
+        ):
             try:
                 return _probe(self._renderer, local.path)
             except TimedOut as error:

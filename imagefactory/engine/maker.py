@@ -1,7 +1,7 @@
 """Makes a variant that is not there: one render for all who ask, in this process and in others.
 
+flight      requests of this process that want the same variant wait for the first of them
 gate        too many at once is Busy
-flight      threads of this process that want the same variant wait for the first of them
 claim       other processes wait for the one that makes it
 look again  another process may have been quicker
 render      when it is its turn, into a temporary file
@@ -40,7 +40,7 @@ from .answer import Answer, stored_answer, unstored_answer
 from .counters import Counters
 from .failures import Failures
 from .finder import Finder
-from .flights import Flights
+from .flights import Flights, Waiter
 from .gate import Gate
 from .health import Health
 from .identify import Identifier
@@ -94,17 +94,20 @@ class Maker:
         self._flights: Flights[Answer] = Flights()
         self._failures = Failures()
 
-    def make(self, source: Source, wanted: Wanted) -> Answer:
+    def make(self, source: Source, wanted: Wanted, waiter: Waiter | None = None) -> Answer:
         """The variant, rendered once for all who ask for it at this moment, here and in other processes.
 
         Raises Undecodable, TooLarge, Busy, TimedOut, Unavailable, and SourceChanged when the source is not
-        what it was: then begin again.
+        what it was: then begin again. With a *waiter* also Underway.
         """
         self.recall_failure(wanted)
-        with self._gate.enter():
-            answer, is_follower = self._flights.run(
-                wanted.key, lambda: self._make_claimed(source, wanted), self._timeout_s
-            )
+        answer, is_follower = self._flights.run(
+            wanted.key,
+            lambda: self._make_claimed(source, wanted),
+            self._timeout_s,
+            waiter,
+            self._gate.follow,
+        )
         if is_follower and answer.result == "miss":
             answer = replace(answer, result="coalesced", seconds={})
         return replace(answer, source=source, version=wanted.version)
@@ -156,13 +159,17 @@ class Maker:
 
     def _make_claimed(self, source: Source, wanted: Wanted) -> Answer:
         try:
-            with self._store.claims.take(wanted.key.text(), self._timeout_s) as has_waited:
+            with (
+                self._gate.enter(),
+                self._store.claims.take(wanted.key.text(), self._timeout_s) as has_waited,
+            ):
                 found = self._find_sound(source, wanted)
                 if found:
                     return replace(found, result="coalesced" if has_waited else "hit")
                 return self._make_alone(source, wanted)
         except StorageError as error:
             self._health.note(error)
+        with self._gate.enter():
             return self._make_alone(source, wanted)
 
     def _find_sound(self, source: Source, wanted: Wanted) -> Answer | None:

@@ -24,6 +24,7 @@ forks, torn lines, the count of dropped ones and the end of a process are ours e
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -39,7 +40,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
+from ..engine.flights import Underway
 from ..errors import ConfigError
+from ..web.fastpath import NotSure
 from ..web.http.clients import Proxies
 
 if TYPE_CHECKING:
@@ -110,11 +113,19 @@ class AccessLog:
         path, query = environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", "")
         try:
             body = self.app(environ, note)
+        except (NotSure, Underway):
+            raise  # somebody else will answer
         except BaseException:
             self._add(environ, came, time.perf_counter() - began, path, query, "500", ())
             raise
         self._add(environ, came, time.perf_counter() - began, path, query, status, headers)
         return body
+
+    def around(self, app: WSGIApplication) -> AccessLog:
+        """The same log around another *app*."""
+        other = copy.copy(self)
+        other.app = app
+        return other
 
     def _add(
         self,

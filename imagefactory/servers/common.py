@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..common.cores import cores
 from ..config import Config, Server
 from ..web.app import create_app
+from ..web.fastpath import FastPath, SureHits
 from ..web.http.clients import Proxies
 from .access_log import AccessLog
 
@@ -24,13 +26,22 @@ __all__ = [
     "listen",
     "log_to_stderr",
     "make_app",
+    "max_connections",
+    "raise_descriptors",
+    "sure_hits",
     "take_turns",
     "url",
     "with_share",
+    "with_timeout",
 ]
 
 # Connections of one process at a time, most of them idle: each costs a few kB.
 CONNECTIONS = 1000
+# The same for a server that has a bound of its own on what they may cost.
+_MAX_CONNECTIONS = 4000
+_OTHER_FILES = 128  # the index, workers, sources that are read, the log
+# A client that takes nothing for so long is gone: the kernel then ends the connection.
+UNREAD_S = 30
 # How long a connection may wait for its next request. A proxy in front must give up earlier than we do, or
 # now and then it sends a request into a connection that is being closed: deploy/nginx.conf says 50 s.
 IDLE_S = 60
@@ -50,7 +61,7 @@ def listen(settings: Server) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    bound = socket.socket(family, kind, protocol)
+    bound = with_timeout(socket.socket(family, kind, protocol))
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
@@ -58,6 +69,29 @@ def listen(settings: Server) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def with_timeout(bound: socket.socket) -> socket.socket:
+    """*bound*, whose connections the kernel ends when their clients take nothing for half a minute: a server
+    whose threads send would else lose them one by one. Linux has that, and hands it on to each connection."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S * 1000)
+    return bound
+
+
+def raise_descriptors() -> int:
+    """Have as many open files allowed as may be, for this process and its children; how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2**16 if hard == resource.RLIM_INFINITY else min(hard, 2**16)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return 2**16 if soft == resource.RLIM_INFINITY else soft
+
+
+def max_connections() -> int:
+    """How many connections this process may have: each may need a descriptor for a file, too."""
+    return max(16, min(_MAX_CONNECTIONS, (raise_descriptors() - _OTHER_FILES) // 2))
 
 
 def url(host: str, port: int) -> str:
@@ -77,6 +111,16 @@ def make_app(config: Config) -> WSGIApplication:
     if not config.server.access_log:
         return app
     return AccessLog(app, config.server.access_log, Proxies(config.server.trusted_proxies))
+
+
+def sure_hits(app: WSGIApplication) -> tuple[WSGIApplication, SureHits] | tuple[None, None]:
+    """What answers the sure hits of an *app* of ``make_app``, with the log and without; see ``SureHits``."""
+    inner = app.app if isinstance(app, AccessLog) else app
+    outer = getattr(inner, "wsgi_app", None)
+    if not isinstance(outer, FastPath):
+        return None, None
+    found = SureHits(outer)
+    return app.around(found) if isinstance(app, AccessLog) else found, found
 
 
 def take_turns() -> None:

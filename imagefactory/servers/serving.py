@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from ..common.cores import cores
 from ..config import Config
-from ..errors import ConfigError
 from .access_log import check_target
 from .common import log_to_stderr, with_share
 
@@ -24,12 +23,9 @@ def serve(server: str, config: Config, workers: int | None, on_ready: Callable[[
     """Serve the stand-alone app with *server*, one of SERVERS, until it is told to stop.
 
     *workers* are processes; None means as many as cores, and one for waitress. *on_ready* is called with
-    the URL once the socket listens. Raises ConfigError for a server that can't be had like this and for
-    an access log that can't be written, OSError when the address is taken or the host is not known.
+    the URL once the socket listens. Raises ConfigError for a server that is not installed and for an access
+    log that can't be written, OSError when the address is taken or the host is not known.
     """
-    if server == "waitress" and workers not in (None, 1):
-        several = " or ".join(f"--server {name}" for name in SERVERS if name != server)
-        raise ConfigError("--workers", f"{workers}, but waitress is one process; for more take {several}")
     if workers is None:
         workers = 1 if server == "waitress" else cores()
     module = importlib.import_module(f".{server}", __package__)

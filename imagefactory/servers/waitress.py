@@ -1,90 +1,136 @@
-"""Waitress: one process, pure Python; set up for pictures, with a stop that drops nobody."""
+"""Waitress: pure Python, and the default; set up for pictures, with a stop that drops nobody."""
 
 from __future__ import annotations
 
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
-from types import FrameType
+from functools import partial
 from typing import Any
 
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import create_server
+from waitress.adjustments import Adjustments
 
 from ..config import Config
-from .common import CONNECTIONS, DRAIN_S, IDLE_S, make_app, url
+from .common import DRAIN_S, IDLE_S, make_app, max_connections, sure_hits, url, with_timeout
+from .prefork import run
+from .waitress_channel import Connections
 
 __all__ = ["serve"]
 
 _log = logging.getLogger(__name__)
+_LOOK_S = 1.0
 
 
 def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was asked, and return; see ``serving``.
-
-    No answer has more bytes than a source may have: so much may wait for a client that reads slowly, in a
-    temporary file, before its thread waits too (clients that never read would else take all threads).
-    """
-    app = make_app(config)
+    """Serve in *workers* processes until SIGTERM or SIGINT, then answer what was asked, and return; see
+    ``serving``."""
     # It warns for each request that meets no idle thread: lines and lines when there is most to do.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    sockets: dict[int, Any] = {}
+    bound = _bind(config)
+    address = url(config.server.host, bound[0].getsockname()[1])
+    if workers == 1:
+        _serve(config, bound, lambda: on_ready(address), lambda: True)
+    else:
+        run(workers, partial(_serve, config, bound), lambda: on_ready(address))
+
+
+def _adjustments(config: Config, **where: Any) -> Adjustments:
+    """Waitress's settings for pictures."""
+    return Adjustments(
+        **where,
+        threads=config.server.threads,
+        asyncore_use_poll=True,  # select() ends at 1024 sockets
+        max_request_header_size=64 * 1024,
+        max_request_body_size=64 * 1024,  # a purge, and nothing else, takes a body
+        channel_timeout=IDLE_S,
+        # What is no file waits in memory for a slow client, never in a copy on the disk, and never with its
+        # thread: Connections bounds how long, and how much in all.
+        outbuf_overflow=2**40,
+        outbuf_high_watermark=2**40,
+        ident=None,
+        # Only clients.py reads these headers, and counts them where the config trusts the proxy. Without
+        # them whoever comes through a proxy on this machine would look like a local program.
+        clear_untrusted_proxy_headers=False,
+    )
+
+
+def _bind(config: Config) -> list[socket.socket]:
+    """A socket for each address of the host. Raises OSError."""
     try:
-        server = create_server(
-            app,
-            map=sockets,
-            host=config.server.host,
-            port=config.server.port,
-            threads=config.server.threads,
-            connection_limit=CONNECTIONS,
-            asyncore_use_poll=True,  # select() ends at 1024 sockets
-            max_request_header_size=64 * 1024,
-            max_request_body_size=64 * 1024,  # a purge, and nothing else, takes a body
-            channel_timeout=IDLE_S,
-            outbuf_high_watermark=config.limits.max_source_bytes + 2**20,
-            ident=None,
-            # Only clients.py reads these headers, and counts them where the config trusts the proxy. Without
-            # them whoever comes through a proxy on this machine would look like a local program.
-            clear_untrusted_proxy_headers=False,
-        )
+        infos = _adjustments(config, host=config.server.host, port=config.server.port).listen
     except ValueError as error:  # for a host that it can't find
         raise OSError(0, "Name or service not known") from error
+    bound = []
+    for family, kind, protocol, address in infos:
+        each = with_timeout(socket.socket(family, kind, protocol))
+        bound.append(each)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            each.bind(address)
+        except OSError:
+            for other in bound:
+                other.close()
+            raise
+    return bound
+
+
+def _serve(
+    config: Config, bound: list[socket.socket], on_ready: Callable[[], object], is_wanted: Callable[[], bool]
+) -> None:
+    """Serve on the sockets *bound*, as long as it *is_wanted*."""
+    app = make_app(config)
+    connections = Connections(max_connections())
+    sockets = connections.sockets
+    adjustments = _adjustments(config, sockets=bound)
+    server = connections.listen(app, adjustments, *sure_hits(app))[0]
     is_stopping = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(*_: object) -> None:
         nonlocal is_stopping
         is_stopping = True
-        waker.pull_trigger()
+        server.pull_trigger()
 
-    waker = next(item for item in sockets.values() if hasattr(item, "pull_trigger"))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    is_several = hasattr(server, "effective_listen")
-    port = server.effective_listen[0][1] if is_several else server.effective_port
-    on_ready(url(config.server.host, port))
+    on_ready()
+    look_s = time.monotonic()
     while not is_stopping:
-        wasyncore.loop(timeout=30, use_poll=True, map=sockets, count=1)
+        _wait(sockets, _LOOK_S)
+        if time.monotonic() >= look_s:
+            look_s = time.monotonic() + _LOOK_S
+            connections.look_after()
+            if not is_wanted():
+                break
     _log.info("stopping: answering what was asked")
-    _drain(sockets)
+    _drain(connections)
     server.task_dispatcher.shutdown(cancel_pending=True, timeout=1)
     for number in (signal.SIGTERM, signal.SIGINT):  # some supervisors ask twice: the answer stays exit 0
         signal.signal(number, signal.SIG_IGN)
 
 
-def _drain(sockets: dict[int, Any]) -> None:
+def _wait(sockets: dict[int, Any], timeout_s: float) -> None:
+    """Wait for what happens to *sockets*, and do what is to be done about it."""
+    wasyncore.loop(timeout=timeout_s, use_poll=True, map=sockets, count=1)
+
+
+def _drain(connections: Connections) -> None:
     """Take no new connections, finish the requests under way, close."""
-    wasyncore.loop(timeout=0, use_poll=True, map=sockets, count=3)  # what has arrived already is taken
-    for item in list(sockets.values()):
+    for _ in range(3):
+        _wait(connections.sockets, 0)  # what has arrived already is taken
+    for item in list(connections.sockets.values()):
         if item.accepting:
             wasyncore.dispatcher.close(item)  # the server's own close would take the trigger from its threads
     deadline = time.monotonic() + DRAIN_S
     while time.monotonic() < deadline:
-        channels = [item for item in sockets.values() if isinstance(item, HTTPChannel)]
+        channels = connections.channels()
         for channel in channels:
             if not (channel.requests or channel.total_outbufs_len):
                 channel.will_close = True  # the loop closes it
         if not channels:
             break
-        wasyncore.loop(timeout=0.05, use_poll=True, map=sockets, count=1)
+        _wait(connections.sockets, 0.05)

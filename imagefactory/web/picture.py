@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import BinaryIO, cast
 
 from flask import Flask, Response, request, send_from_directory
 from werkzeug.exceptions import NotFound as FlaskNotFound
@@ -36,7 +37,10 @@ from .http.responses import (
 from .http.routes import chosen
 from .purge import purge_picture
 
-__all__ = ["PictureView"]
+__all__ = ["WAITER", "PictureView"]
+
+# In the environ: the ``Waiter`` by which a server waits for others' renders without a thread.
+WAITER = "imagefactory.waiter"
 
 _Pairs = list[tuple[str, str]]
 
@@ -121,8 +125,9 @@ class PictureView:
     def _sent(self, path: str, asked: Request) -> Response:
         """The picture, looked up again when its object was removed after the look-up."""
         parts, accept = self._parts, request.headers.get("Accept", "")
+        waiter = request.environ.get(WAITER)
         for is_again in (False, True, True):
-            answer = parts.generator.answer(path, asked, accept, must_open=is_again)
+            answer = parts.generator.answer(path, asked, accept, must_open=is_again, waiter=waiter)
             reply = picture_reply(answer, asked, request.environ, self._http, parts.clock())
             response = self._response(reply, answer)
             if response is not None:
@@ -151,10 +156,10 @@ class PictureView:
         if body.name and may_accelerate(reply, request.environ, self._http):
             body.close()
             return with_headers(Response(), accelerated(reply, body, self._http))
-        if (reply.start, reply.stop) != (0, length):
-            return with_headers(Response(FilePart(body.open(), reply.start, reply.stop)), reply)
-        if not body.name:
-            wrapped = wrap_file(request.environ, body.open(), CHUNK)
+        is_whole = (reply.start, reply.stop) == (0, length)
+        if not is_whole or not body.name:
+            file = body.open() if is_whole else cast(BinaryIO, FilePart(body.open(), reply.start, reply.stop))
+            wrapped = wrap_file(request.environ, file, CHUNK)
             return with_headers(Response(wrapped, direct_passthrough=True), reply)
         body.close()
         # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.

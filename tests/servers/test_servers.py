@@ -39,6 +39,8 @@ from imagefactory.servers.serving import SERVERS
 
 # By name: the options of `imagefactory serve`, or another program.
 WHOLE = "/picture/tom.jpg?scalex=100"
+# Those of STARTS that `imagefactory serve` starts.
+OURS = (*SERVERS, "prefork")
 # What a server says of itself and of the connection, and what depends on the moment.
 OWN = {"date", "server", "connection", "keep-alive", "via", "server-timing", "x-cache"}
 
@@ -190,7 +192,7 @@ IN_GROUP = [sys.executable, "-c", "import os, sys; os.setsid(); os.execv(sys.arg
 @pytest.mark.parametrize(
     ("number", "to_group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)]
 )
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", OURS)
 def test_a_stop_finishes_the_answer_under_way_and_exits_with_0(
     pictures: Path, tmp_path: Path, name: str, number: signal.Signals, to_group: bool
 ) -> None:
@@ -243,7 +245,7 @@ def test_a_worker_of_gunicorn_that_is_stopped_while_it_submits_does_not_wait_for
     subprocess.run([sys.executable, "-c", SUBMITTING, str(int(number))], timeout=20, check=True)
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", OURS)
 def test_when_the_parent_is_killed_its_workers_end(pictures: Path, tmp_path: Path, name: str) -> None:
     with serving(write_config(tmp_path, pictures, tmp_path / "cache"), STARTS[name][0]) as server:
         server.kill()
@@ -300,13 +302,6 @@ def test_a_server_that_is_not_installed_is_exit_2_with_the_name_of_its_extra(
     assert (ended.returncode, ended.stdout) == (2, "")
     said = f"{name} is not installed; pip install 'flask-imagefactory[{name}]'"
     assert ended.stderr == f"Error: --server: {said}\n"
-
-
-def test_waitress_with_several_workers_is_exit_2(tmp_path: Path) -> None:
-    ended = serve(tmp_path, "--workers", "2")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    right = "waitress is one process; for more take --server granian or --server gunicorn"
-    assert ended.stderr == f"Error: --workers: 2, but {right}\n"
 
 
 # --- settings ---------------------------------------------------------------------------------------------

@@ -272,6 +272,7 @@ CONF = ROOT / "deploy" / "gunicorn.conf.py"
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "--bind", "127.0.0.1:0", "--log-level", "info"]
 STARTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "waitress": ((), ()),
+    "prefork": (("--workers", "2"), ()),
     "granian": (("--server", "granian", "--workers", "2"), ()),
     "gunicorn": (("--server", "gunicorn", "--workers", "2"), ()),
     "gevent": ((), (*GUNICORN, "-k", "gevent", "wsgi:app")),

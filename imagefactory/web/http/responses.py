@@ -6,8 +6,9 @@ The header sets here are a contract, pinned by tests. The Flask view and the WSG
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
@@ -115,17 +116,37 @@ def accelerated(reply: Reply, body: Body, http: Http) -> Reply:
 
 
 class FilePart:
-    """The bytes of *file* from *start* up to *stop*, to be iterated over once, and closed."""
+    """The bytes of *file* from *start* up to *stop*, as a file. It has no descriptor: a server that sends
+    files by themselves would send the rest as well."""
 
     def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
         self._file = file
-        self._left = stop - start
+        self._start = start
+        self._length = stop - start
+        self._at = 0
         file.seek(start)
 
-    def __iter__(self) -> Iterator[bytes]:
-        while chunk := self._file.read(min(CHUNK, self._left)):
-            self._left -= len(chunk)
-            yield chunk
+    def read(self, size: int = -1) -> bytes:
+        """The next *size* bytes, or all that are left."""
+        left = self._length - self._at
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data
+
+    def seekable(self) -> bool:
+        """Waitress keeps what it can go back in as it is, and copies the rest."""
+        return True
+
+    def tell(self) -> int:
+        """How many bytes of the part lie before the next one."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As ``io.IOBase.seek``, within the part."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._length}[whence]
+        self._at = min(max(0, base + offset), self._length)
+        self._file.seek(self._start + self._at)
+        return self._at
 
     def close(self) -> None:
         """Close the file; a server does so also when its client went away."""
