@@ -25,10 +25,12 @@ class Underway(BaseException):
 
 
 class Waiter:
-    """A request that waits for others without a thread: it gets Underway, and is to come again with the same
-    waiter when the future has ended."""
+    """How a request waits for what another one makes. One that *comes_again* gets Underway, and is to ask
+    again with the same waiter when the future has ended. Another one waits with its thread, but is to be kept
+    waiting also where others are sent away: who sent it has seen to it that there are few."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, comes_again: bool) -> None:
+        self.comes_again = comes_again
         self.followed: Hashable = None
         self.future: Future[Any] | None = None
 
@@ -46,15 +48,15 @@ class Flights(Generic[T]):
         work: Callable[[], T],
         timeout_s: float,
         waiter: Waiter | None = None,
-        following: Callable[[], AbstractContextManager[None]] = nullcontext,
+        following: Callable[[bool], AbstractContextManager[None]] = lambda _: nullcontext(),
     ) -> tuple[T, bool]:
         """What *work* returns, and whether another thread did it. Errors reach everybody who waited.
 
-        Raises TimedOut when the other thread has no result within *timeout_s* seconds. Who waits with a
-        thread is *following* meanwhile; who has a *waiter* waits without: that raises Underway.
+        Raises TimedOut when the other thread has no result within *timeout_s* seconds, and with a *waiter*
+        that comes again Underway. Who waits with a thread is *following* meanwhile, patiently or not.
         """
         me = (id(self), key)
-        if waiter is not None and waiter.followed == me and waiter.future is not None:
+        if waiter is not None and waiter.future is not None and waiter.followed == me:
             future, waiter.followed, waiter.future = waiter.future, None, None
             return self._result(future, 0), True
         with self._lock:
@@ -62,10 +64,10 @@ class Flights(Generic[T]):
             if under_way is None:
                 future = self._futures[key] = Future()
         if under_way is not None:
-            if waiter is not None:
+            if waiter is not None and waiter.comes_again:
                 waiter.followed, waiter.future = me, under_way
                 raise Underway(under_way)
-            with following():
+            with following(waiter is not None):
                 return self._result(under_way, timeout_s), True
         try:
             result = work()

@@ -74,11 +74,15 @@ class Gate:
                 self._inside -= 1
 
     @contextmanager
-    def follow(self) -> Iterator[None]:
+    def follow(self, is_patient: bool = False) -> Iterator[None]:
         """Be one of the requests that wait for another one's picture, with a thread. Raises Busy at once when
-        there are so many that other pictures would find no place."""
+        there are so many that other pictures would find no place; the last few are for those that ask for
+        patience."""
+        most = self._limit - max(1, self._limit // 4)
+        if not is_patient and most > 1:
+            most -= max(1, most // 8)
         with self._lock:
-            if self._followers >= self._limit - max(1, self._limit // 4) or self._inside >= self._limit:
+            if self._followers >= most or self._inside >= self._limit:
                 raise Busy("too many are waiting for this picture at the moment", retry_after_s=1)
             self._inside += 1
             self._followers += 1

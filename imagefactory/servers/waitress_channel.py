@@ -85,7 +85,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     total_outbufs_len: int
 
     def __init__(self, server: Server, *args: Any, **options: Any) -> None:
-        self.waiter = Waiter()
+        self.waiter = Waiter(comes_again=True)
         self.since = time.monotonic()
         self.sent = 0
         self.is_new = False  # a request that nobody has in hand
@@ -139,7 +139,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         except Underway as underway:
             underway.future.add_done_callback(lambda _: self.server.task_dispatcher.add_task(self))
         else:
-            self.waiter = Waiter()
+            self.waiter = Waiter(comes_again=True)
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         sent: int = super().send(data, do_close)

@@ -12,6 +12,7 @@ from werkzeug.exceptions import NotFound as FlaskNotFound
 from werkzeug.wsgi import wrap_file
 
 from ..engine.answer import Answer
+from ..engine.flights import Waiter
 from ..errors import BadParameter, RequestError, Unavailable
 from ..factory import Parts
 from ..storage.body import Body
@@ -125,7 +126,7 @@ class PictureView:
     def _sent(self, path: str, asked: Request) -> Response:
         """The picture, looked up again when its object was removed after the look-up."""
         parts, accept = self._parts, request.headers.get("Accept", "")
-        waiter = request.environ.get(WAITER)
+        waiter = request.environ.get(WAITER) or _patience()
         for is_again in (False, True, True):
             answer = parts.generator.answer(path, asked, accept, must_open=is_again, waiter=waiter)
             reply = picture_reply(answer, asked, request.environ, self._http, parts.clock())
@@ -170,6 +171,15 @@ class PictureView:
         """Let the fast path give this answer again, unless the host has put something before the view."""
         if self._fastpath and not is_guarded(self._app, self.picture) and not has_hooks(self._app):
             self._fastpath.remember(request.environ, asked, answer)
+
+
+def _patience() -> Waiter | None:
+    """How the request waits for another one's render where it says ``Prefer: wait`` (RFC 7240), as a proxy
+    does for one of a crowd."""
+    wants_wait = any(
+        each.strip().lower().startswith("wait") for each in request.headers.get("Prefer", "").split(",")
+    )
+    return Waiter(comes_again=False) if wants_wait else None
 
 
 def _pairs() -> _Pairs:

@@ -24,6 +24,8 @@ from PIL import Image
 from support.drawing import quarters
 from support.serving import Client, Reply, Server, eventually, is_able_to_trace, serving, write_config
 
+from imagefactory.servers.serving import SERVERS
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="there is no nginx here")
@@ -75,7 +77,7 @@ def nginx(
         (r"listen 80;", f"listen 127.0.0.1:{port};"),
         (r"server 127\.0\.0\.1:8080;", f"server 127.0.0.1:{upstream};"),
         (r"alias /srv/imagefactory/cache/objects/;", f"alias {cache}/objects/;"),
-        (r"proxy_cache_path /var/cache/nginx/imagefactory ", f"proxy_cache_path {folder}/cache "),
+        (r"proxy_cache_path /var/cache/nginx/imagefactory(-crowds)? ", f"proxy_cache_path {folder}/cache "),
     ):
         text, count = re.subn(pattern, replacement, text)
         assert count == 1 or (count == 0 and ("alias" in pattern or "cache_path" in pattern)), pattern
@@ -435,6 +437,33 @@ def test_a_stale_copy_is_compared_and_not_sent_again(places: tuple[Path, Path, P
         server.kill()
         time.sleep(1.1)
         assert client.get(WHOLE).body == first.body  # better an old picture than none
+
+
+@needs_nginx
+@pytest.mark.parametrize("name", SERVERS)
+def test_behind_nginx_a_crowd_that_the_server_sends_away_is_answered(
+    places: tuple[Path, Path, Path], tmp_path: Path, name: str
+) -> None:
+    """Of 16 threads eight are for hits, and two of eight for other pictures."""
+    config = write_config(
+        *places, http={"accel": "x-accel-redirect"}, render={"processes": 1, "timeout_s": 120}
+    )
+    options = ("--server", name, "--workers", "1", "--threads", "16")
+    target = f"/picture/noise.png?scalex=3000&enlarge=1&encoding=avif&quality={81 + SERVERS.index(name)}"
+    with (
+        serving(config, options) as server,
+        nginx("nginx.conf", tmp_path / "nginx", server.port, places[2]) as front,
+        ThreadPoolExecutor(80) as pool,
+    ):
+        front.get(WHOLE)
+        crowd = [pool.submit(front.get, target) for _ in range(60)]
+        others = [front.get(f"/picture/tom.jpg?scalex={width}&encoding=png").status for width in (31, 32)]
+        assert others == [200, 200]
+        assert [front.get(WHOLE).status for _ in range(20)] == [200] * 20
+        replies = [each.result() for each in crowd]
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    assert sum(reply.cache == "miss" for reply in replies) <= 1
 
 
 # --- Docker and systemd: what can be checked without them ---------------------------------------------------
