@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..common.globs import compile_glob
+from ..common.globs import Guard
 from ..config import Config
 from ..errors import WrongSignature
 from .query import PUBLIC, Grant
@@ -28,12 +28,11 @@ class Access:
         self.signer = Signer(keys, config.limits.ladder) if keys else None
         self.has_originals = config.http.originals and config.limits.sizes != "presets"
         self._is_all_signed = config.limits.sizes == "signed"
-        # Whatever case: there are file systems to which MEMBERS/ and members/ are the same.
-        self._private = [compile_glob(glob.casefold()) for glob in config.http.private]
+        self._private = Guard(config.http.private)
 
     def is_private(self, path: str) -> bool:
         """Whether the picture at *path* is for those only who got its URL from the site."""
-        return any(pattern.fullmatch(path.casefold()) for pattern in self._private)
+        return self._private.guards(path)
 
     def must_sign(self, path: str) -> bool:
         """Whether a URL of *path* needs a signature."""

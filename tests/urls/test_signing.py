@@ -305,6 +305,21 @@ def test_private_pictures_need_a_signature_and_stay_out_of_shared_caches(site: C
             assert (reply.status_code, reply.headers["Cache-Control"]) == (200, "private, max-age=3600")
 
 
+@pytest.mark.parametrize(
+    ("private", "path"),
+    [("members/?.jpg", "members/ß.jpg"), ("q/[!a-z]*.jpg", "q/Z.jpg"), ("caf\u00e9/*", "cafe\u0301/a.jpg")],
+)
+def test_a_name_is_private_whatever_becomes_of_its_case(
+    site: Callable[..., Site], pictures: Path, private: str, path: str
+) -> None:
+    web = site(http={"private": [private]})
+    (pictures / path).parent.mkdir(exist_ok=True)
+    quarters(8, 8).save(pictures / path)
+    assert web.get(f"/picture/{path}").json["error"] == "unsigned"  # type: ignore[index]
+    assert path not in web.get("/").text
+    assert web.get(web.url(path, [])).status_code == 200
+
+
 def test_where_nobody_must_sign_a_signature_that_is_there_has_to_be_right(site: Callable[..., Site]) -> None:
     web = site()
     assert web.get(web.url("tom.jpg", PAIRS)).status_code == 200
