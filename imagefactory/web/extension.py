@@ -25,7 +25,7 @@ from ..factory import Parts, assemble
 from ..markup import Pictures
 from ..model.job import Renderer
 from .fastpath import FastPath
-from .host_app import NAME, is_bare
+from .host_app import NAME, is_unwrapped
 from .http.routes import make_blueprint
 from .pages.dashboard import blueprint as dashboard_blueprint
 from .pages.script import blueprint as script_blueprint
@@ -85,9 +85,10 @@ class ImageFactory:
         for name, helper in state.pictures.helpers().items():
             app.jinja_env.globals.setdefault(name, helper)
         app.extensions[NAME] = state
-        state.fastpath = FastPath(app.wsgi_app, state.parts) if is_bare(app) else None
-        view = PictureView(app, state.parts, state.fastpath)
-        app.url_map.converters.setdefault("imagefactory_path", _AnyPath)
+        view = PictureView(app, state.parts)
+        state.fastpath = FastPath(app.wsgi_app, state.parts, view.host) if is_unwrapped(app) else None
+        view.fastpath = state.fastpath
+        app.url_map.converters["imagefactory_path"] = _AnyPath
         rules = [f"{prefix}/<imagefactory_path:path>" for prefix in state.config.http.prefixes]
         # Two slashes stay two, without a redirect.
         app.register_blueprint(make_blueprint(NAME, "picture", rules, view.picture, merge_slashes=False))

@@ -28,6 +28,7 @@ from ..storage.body import Body
 from ..urls.client_hints import NOTHING_NEGOTIATED, Negotiated, read_hints
 from ..urls.negotiation import negotiate
 from ..urls.query import Request
+from .host_app import VIEW, HostApp
 from .http.counting import count_answer
 from .http.responses import CHUNK, FilePart, accelerated, may_accelerate, picture_reply
 
@@ -91,10 +92,11 @@ class _Entry:
 
 
 class FastPath:
-    """The middleware around *app*; its memo takes at most ``[cache] memory_bytes``."""
+    """The middleware around *app*, the inside of *host*; its memo takes at most ``[cache] memory_bytes``."""
 
-    def __init__(self, app: WSGIApplication, parts: Parts) -> None:
+    def __init__(self, app: WSGIApplication, parts: Parts, host: HostApp) -> None:
         self.app = app
+        self._host = host
         self._config = parts.config
         self._http = parts.config.http
         self._clock = parts.clock
@@ -116,6 +118,16 @@ class FastPath:
             slot = self._memo.slots.get(key)
         entry = slot and slot.value
         if slot is None or not isinstance(entry, _Entry) or environ["REQUEST_METHOD"] not in _METHODS:
+            return self.app(environ, start_response)
+        host = self._host
+        if (
+            len(host.attributes) != host.known
+            or host.views.get(VIEW) is not host.ours
+            or (
+                (host.started.receivers or host.pushed.receivers or host.finished.receivers)
+                and host.has_receivers()
+            )
+        ):
             return self.app(environ, start_response)
         slot.is_used = True
         if (

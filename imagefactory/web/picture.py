@@ -21,7 +21,7 @@ from ..urls.query import Request, negotiated_in
 from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
-from .host_app import has_hooks, is_guarded
+from .host_app import HostApp
 from .http.counting import count_answer, count_reply
 from .http.flask_response import to_flask, with_headers
 from .http.responses import (
@@ -47,13 +47,13 @@ _Pairs = list[tuple[str, str]]
 
 
 class PictureView:
-    """The pictures of *parts* in *app*; answers that last are handed to *fastpath*, if there is one."""
+    """The pictures of *parts* in *app*. ``fastpath`` is handed the answers that last, where there is one."""
 
-    def __init__(self, app: Flask, parts: Parts, fastpath: FastPath | None) -> None:
-        self._app = app
+    def __init__(self, app: Flask, parts: Parts) -> None:
         self._parts = parts
         self._http = parts.config.http
-        self._fastpath = fastpath
+        self.host = HostApp(app, self.picture)
+        self.fastpath: FastPath | None = None
         self._methods: dict[str, Callable[[str, _Pairs | None], Response]] = {
             "GET": self._shown,
             "HEAD": self._shown,
@@ -169,8 +169,8 @@ class PictureView:
 
     def _remember(self, asked: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before the view."""
-        if self._fastpath and not is_guarded(self._app, self.picture) and not has_hooks(self._app):
-            self._fastpath.remember(request.environ, asked, answer)
+        if self.fastpath and self.host.is_bare():
+            self.fastpath.remember(request.environ, asked, answer)
 
 
 def _patience() -> Waiter | None:

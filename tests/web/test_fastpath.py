@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from io import BytesIO
@@ -22,13 +22,24 @@ from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
-from flask import Blueprint, Flask, Response, request
+from flask import (
+    Blueprint,
+    Flask,
+    Request,
+    Response,
+    appcontext_pushed,
+    request,
+    request_finished,
+    request_started,
+)
+from flask.sessions import SecureCookieSessionInterface
 from PIL import Image
 from support.asking import Counting
 from support.clock import Clock
 from support.doors import DATE_S, Answer, Site, environ_of, send
 from support.drawing import encoded, quarters
 from support.serving import eventually, is_right, serving, write_config
+from werkzeug.exceptions import Unauthorized
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -77,6 +88,14 @@ def same(site: Site, url: str, method: str = "GET", headers: dict[str, str] | No
 def is_of_a_picture(answer: Answer, method: str) -> bool:
     """Whether the fast path could give this answer."""
     return method in ("GET", "HEAD") and (bool(answer["ETag"]) or answer.status[:3] in ("412", "416"))
+
+
+@pytest.fixture(autouse=True)
+def _no_receivers() -> Iterator[None]:
+    """Those of a test are its own: signals are the same for all apps."""
+    yield
+    for signal in (appcontext_pushed, request_started, request_finished):
+        signal._clear_state()
 
 
 @cache
@@ -622,6 +641,78 @@ def checks(values: Any, lodge: Lodge) -> None:
         raise PermissionError
 
 
+def refuses(lodge: Lodge, response: Response) -> None:
+    """Makes a refusal of an answer that was made."""
+    if lodge.check() is not None:
+        response.status_code = 401
+
+
+def listen(signal: Any, receiver: Callable[..., object]) -> Callable[[Flask, Lodge], object]:
+    """Connects *receiver*, for the one app."""
+
+    def connect(app: Flask, lodge: Lodge) -> None:
+        signal.connect(lambda sender, **values: receiver(lodge, **values), app, weak=False)
+
+    return connect
+
+
+def session_of(app: Flask, lodge: Lodge) -> None:
+    class Sessions(SecureCookieSessionInterface):
+        def open_session(self, app: Flask, request: Any) -> Any:
+            return self.session_class()
+
+        def save_session(self, app: Flask, session: Any, response: Any) -> None:
+            refuses(lodge, response)
+
+    app.session_interface = Sessions()
+
+
+def answers_of(app: Flask, lodge: Lodge) -> None:
+    class Refused(Response):
+        def __call__(self, environ: Any, start_response: Any) -> Any:
+            refuses(lodge, self)
+            return super().__call__(environ, start_response)
+
+    app.response_class = Refused
+
+
+def requests_of(app: Flask, lodge: Lodge) -> None:
+    class Checked(Request):
+        @property
+        def routing_exception(self) -> Any:  # type: ignore[override]
+            return None if lodge.check() is None else Unauthorized()
+
+        @routing_exception.setter
+        def routing_exception(self, error: Any) -> None: ...
+
+    app.request_class = Checked
+
+
+def method_of(name: str) -> Callable[[Flask, Lodge], object]:
+    """Sets a method on the app itself."""
+
+    def hook(app: Flask, lodge: Lodge) -> None:
+        inner = getattr(app, name)
+
+        def own(*args: Any) -> Any:
+            if name == "ensure_sync":
+                return lodge.guard(inner(*args))
+            if name == "process_response":
+                return lodge.mark(inner(*args))
+            return lodge.check() or inner(*args)
+
+        setattr(app, name, own)
+
+    return hook
+
+
+METHODS = [
+    "preprocess_request",
+    "dispatch_request",
+    "full_dispatch_request",
+    "process_response",
+    "ensure_sync",
+]
 HOOKS: dict[str, Callable[[Flask, Lodge], object]] = {
     "before_request": lambda app, lodge: app.before_request(lodge.check),
     "after_request": lambda app, lodge: app.after_request(lodge.mark),
@@ -632,6 +723,12 @@ HOOKS: dict[str, Callable[[Flask, Lodge], object]] = {
     "for our blueprint": lambda app, lodge: app.before_request_funcs.setdefault("imagefactory", []).append(
         lodge.check
     ),
+    "request_started": listen(request_started, lambda lodge: checks({}, lodge)),
+    "request_finished": listen(request_finished, refuses),
+    "session interface": session_of,
+    "response class": answers_of,
+    "request class": requests_of,
+    **{f"app.{name}": method_of(name) for name in METHODS},
 }
 
 
@@ -648,9 +745,10 @@ def test_the_hooks_of_a_host_run_at_every_request(
     if not is_first:
         hook(app, lodge)
     site = Site(app)
-    for number in range(1, 6):
+    for _ in range(5):
+        seen = lodge.seen
         assert site.ask(SMALL, headers={"X-Word": "please"}).is_right
-        assert lodge.seen == number
+        assert lodge.seen > seen
     assert site.ask(SMALL).status == "401 UNAUTHORIZED"
 
 
@@ -670,22 +768,114 @@ def test_a_guard_around_our_view_is_asked_at_every_request(
     assert (site.ask(SMALL).status, lodge.seen) == ("401 UNAUTHORIZED", 5)
 
 
-@pytest.mark.parametrize("name", ["preprocess_request", "process_response", "dispatch_request"])
-def test_a_flask_of_the_hosts_own_is_asked_at_every_request(
-    configure: Callable[..., Config], drawn: Path, name: str
+# What Flask takes at any time; and more that is set on an app without asking Flask.
+LATE = ["request_started", "request_finished", "session interface", "response class", "request class"]
+
+
+@pytest.mark.parametrize("hook", [*LATE, *(f"app.{name}" for name in METHODS), "view"])
+def test_a_guard_that_comes_late_is_asked_at_the_next_request(
+    configure: Callable[..., Config], drawn: Path, hook: str
 ) -> None:
-    lodge = Lodge()
-    method = getattr(Flask, name)
+    """The answer was remembered before."""
+    app, lodge = Flask("host"), Lodge()
+    app.register_error_handler(PermissionError, lambda error: ("who are you?", 401))
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
+    site = Site(app)
+    site.warm(SMALL)
+    {"view": guarded_view, **HOOKS}[hook](app, lodge)
+    assert site.ask(SMALL).status == "401 UNAUTHORIZED"
+    for _ in range(3):
+        seen = lodge.seen
+        assert site.ask(SMALL, headers={"X-Word": "please"}).status == "200 OK"
+        assert lodge.seen > seen
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("is_flask", [False, True], ids=["a class of the host's", "Flask itself"])
+def test_a_flask_of_the_hosts_own_is_asked_at_every_request(
+    configure: Callable[..., Config], drawn: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_flask: bool
+) -> None:
+    """Tools for tracing replace methods in Flask itself."""
+    lodge, method = Lodge(), getattr(Flask, name)
 
     def own(app: Flask, *args: Any) -> Any:
-        return lodge.mark(*args) if name == "process_response" else lodge.check() or method(app, *args)
+        if name == "ensure_sync":
+            return lodge.guard(method(app, *args))
+        return (
+            lodge.mark(method(app, *args))
+            if name == "process_response"
+            else lodge.check() or method(app, *args)
+        )
 
-    app = type("Own", (Flask,), {name: own})("host")
+    if is_flask and name != "ensure_sync":
+        monkeypatch.setattr(Flask, name, own)
+        app = Flask("host")
+    else:
+        app = type("Own", (Flask,), {name: own})("host")
     ImageFactory(app, configure(), renderer=InThread(), clock=Clock(ahead_s=10))
     send_word = environ_of(SMALL, headers={"X-Word": "please"})
     for _ in range(4):
         assert send(app, dict(send_word))[0] == "200 OK"
     assert send(app, environ_of(SMALL))[0] == "401 UNAUTHORIZED"
+
+
+def test_a_context_that_others_listen_to_is_made_for_every_request(
+    configure: Callable[..., Config], drawn: Path
+) -> None:
+    app = Flask("host")
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
+    site, pushed = Site(app), []
+    site.warm(SMALL)
+    with appcontext_pushed.connected_to(pushed.append, app):
+        assert [site.ask(SMALL).is_fast for _ in range(3)] == [False] * 3
+    assert pushed == [app] * 3
+    assert site.ask(SMALL).is_fast
+
+
+def test_what_can_be_no_guard_leaves_hits_fast(
+    configure: Callable[..., Config], drawn: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Receivers of other apps, functions at the end of a request, templates, errors, names of others."""
+
+    class Own(Flask):
+        jinja_options = {"trim_blocks": True}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            super().__init__("host")
+            self.login_manager = object()
+
+        def handle_user_exception(self, error: Exception) -> Any:
+            return super().handle_user_exception(error)
+
+    app, other, seen = Own(), Flask("other"), []
+    app.teardown_request(seen.append)
+    app.teardown_appcontext(seen.append)
+    app.add_url_rule("/<path:any>", "any", lambda any: "the host's")
+    app.add_url_rule("/pictures/<any>", "more", lambda any: "the host's")
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
+    site = Site(app)
+    with request_started.connected_to(seen.append, other):
+        site.warm(SMALL)
+    app.extensions["late"] = app.jinja_env
+    app.some_object = object()  # type: ignore[attr-defined]
+    assert not site.ask(SMALL).is_fast  # it may be anything
+    assert site.ask(SMALL).is_fast
+
+
+def test_the_log_says_once_why_flask_is_asked(
+    configure: Callable[..., Config], drawn: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("host")
+    session_of(app, Lodge())
+    ImageFactory(app, configure(), renderer=InThread(), clock=Clock())
+    site = Site(app)
+    with caplog.at_level("INFO", "imagefactory"):
+        for _ in range(3):
+            site.ask(SMALL, headers={"X-Word": "please"})
+    said = [each.message for each in caplog.records if "by Flask" in each.message]
+    assert said == [
+        "pictures are answered by Flask, and not before it: the app has a session_interface of its own"
+    ]
 
 
 @pytest.mark.parametrize("setting", ["subdomains", "trusted hosts"])

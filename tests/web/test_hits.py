@@ -12,12 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.clock import Clock
+from support.doors import environ_of
 
 import imagefactory
 from imagefactory.engine import flights, gate
@@ -125,6 +127,24 @@ def test_a_hit_asks_one_stat_of_the_source_and_one_of_the_epoch(
 ) -> None:
     assert ask(warm) == "hit"
     assert stats == [str(tmp_path / "pictures/cats/tom.jpg"), str(tmp_path / "cache/epoch")]
+
+
+@pytest.mark.parametrize("door", ["fast path"], indirect=True)
+def test_a_hit_takes_three_calls_in_three_files(app: Flask, no_keeper: None, warm: FlaskClient) -> None:
+    """Calls are what makes a hit slow."""
+    package, found = str(Path(imagefactory.__file__).parent), []
+    environ = environ_of(TARGET)
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            found.append(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
+
+    sys.setprofile(note)
+    try:
+        app.wsgi_app(environ, lambda status, headers, error=None: lambda data: None)
+    finally:
+        sys.setprofile(None)
+    assert found == ["fastpath.__call__", "originals.is_current", "notices.epoch"]
 
 
 def test_a_304_opens_no_object(warm: FlaskClient, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
