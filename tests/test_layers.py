@@ -49,7 +49,7 @@ IMPORTERS = {
     "jinja2": {"web/pages/page.py"},
     "markupsafe": {"markup", "web/pages"},
     "prometheus_client": {"monitoring/prometheus.py"},
-    "waitress": {"servers/waitress.py", "servers/waitress_channel.py"},
+    "waitress": {"servers/waitress.py", "servers/waitress_channel.py", "servers/waitress_parser.py"},
     "granian": {"servers/granian.py"},
     "gunicorn": {"servers/gunicorn.py"},
     "click": {"cli"},

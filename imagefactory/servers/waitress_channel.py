@@ -25,6 +25,7 @@ from ..engine.flights import Underway, Waiter
 from ..web.fastpath import NotSure, SureHits
 from ..web.picture import WAITER
 from .common import IDLE_S
+from .waitress_parser import Parser
 
 __all__ = ["Connections", "Server"]
 
@@ -80,6 +81,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     answers have left since."""
 
     task_class = _Task
+    parser_class = Parser
     requests: list[Any]
     current_outbuf_count: int
     total_outbufs_len: int
