@@ -8,26 +8,30 @@ script. Like the dashboard's, its pages come from a Jinja of their own.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
-from itertools import islice
 from urllib.parse import quote, urlencode
 
 from flask import Response, abort, request
 from markupsafe import Markup
 
-from ...errors import NotFound, RequestError, Undecodable
+from ...errors import Busy, NotFound, RequestError, Undecodable
 from ...factory import Parts
 from ...model.formats import ENCODINGS, PICTURE_SUFFIXES
 from ...model.recipe import COMPASS
 from ...urls.query import parse_request
 from ..http.flask_response import to_flask
 from ..http.responses import error_reply, json_reply
+from .names import NameList, Names
 from .page import HEADERS, Pages
 
 __all__ = ["playground"]
 
 _PAGE = 60  # pictures on one page
+_AT_ONCE = 4  # requests for pages: one is made, the others wait, and all other threads are for pictures
+_PAGES_FOUND = 10  # pages of what was looked for: further ones would have to be counted up to
 _LARGE = 1280  # pixels of what stands for the original
 _WIDTHS = (320, 640, 1280)
 _POLICY = (
@@ -47,6 +51,10 @@ class _Playground:
         self._parts = parts
         self._limits = parts.config.limits
         self._presets = {name: preset.values for name, preset in sorted(parts.resolver.presets.items())}
+        self._names = NameList(parts.sources.walk, self._is_listed)
+        self._places = threading.BoundedSemaphore(_AT_ONCE)
+        self._turn = threading.Lock()
+        parts.keeper.watchers.append(lambda: self._names.forget_if_unused())
         self._pages = Pages(_POLICY, {**HEADERS, "Cache-Control": "no-cache"}, {"url": _url})
         # Not included by Jinja: a script has braces of its own.
         folder = files(__package__) / "templates"
@@ -63,16 +71,35 @@ class _Playground:
             abort(400, "the query has bytes that are not UTF-8")
         if "about" in arguments:
             return self._about(arguments["about"])
-        page = arguments.get("page", default=1, type=int)
-        if not 1 <= page <= 100_000:
+        page, text = arguments.get("page", default=1, type=int), arguments.get("q", "")[:200]
+        if not 1 <= page <= (_PAGES_FOUND if text.split() else 100_000):
             abort(404)
-        return self._page(page, arguments.get("q", "")[:200])
+        names = Names(is_whole=True) if self._limits.sizes == "signed" else self._names.read()
+        try:
+            with self._at_a_time():
+                return self._page(page, text, names)
+        except Busy as error:
+            return to_flask(error_reply(error))
 
-    def _page(self, page: int, text: str) -> Response:
-        """The page of pictures whose paths have all words of *text*."""
+    @contextmanager
+    def _at_a_time(self) -> Iterator[None]:
+        """Make one page at a time. It is all Python: two at once would take as long, and 64 threads that
+        want the interpreter keep it from hits. Raises Busy."""
+        if not self._places.acquire(blocking=False):
+            raise Busy("more pages are asked for than are made at a time", retry_after_s=1)
+        try:
+            with self._turn:
+                yield
+        finally:
+            self._places.release()
+
+    def _page(self, page: int, text: str, names: Names) -> Response:
+        """The page of pictures of *names* whose paths have all words of *text*."""
         is_signed = self._limits.sizes == "signed"
         first = (page - 1) * _PAGE
-        found = [] if is_signed else list(islice(self._pictures(text), first, first + _PAGE + 1))
+        found = names.find(text, first, first + _PAGE + 1)
+        has_more = len(found) > _PAGE
+        is_last = bool(text.split()) and page == _PAGES_FOUND
         base = f"{request.script_root}/"
         prefix = f"{request.script_root}{self._parts.config.http.prefixes[0]}/"
         thumb, large, links = self._queries()
@@ -103,7 +130,10 @@ class _Playground:
             pictures=found[:_PAGE],
             text=text,
             before=link(page - 1) if page > 1 else "",
-            after=link(page + 1) if len(found) > _PAGE else "",
+            after=link(page + 1) if has_more and not is_last else "",
+            again=link(page),
+            names=names,
+            is_not_all=has_more and is_last,
             thumb=thumb,
             large=large,
             links=links,
@@ -137,13 +167,9 @@ class _Playground:
         recipe = parse_request([("preset", preset)], self._parts.resolver.presets).recipe
         return max(recipe.width, recipe.height) or math.inf
 
-    def _pictures(self, text: str) -> Iterator[str]:
-        words = text.casefold().split()
-        for path in self._parts.sources.walk():
-            if path.rpartition(".")[2].lower() in PICTURE_SUFFIXES:
-                folded = path.casefold()
-                if all(word in folded for word in words) and not self._parts.access.must_sign(path):
-                    yield path
+    def _is_listed(self, path: str) -> bool:
+        """Whether *path* has the name of a picture, which anybody may see."""
+        return path.rpartition(".")[2].lower() in PICTURE_SUFFIXES and not self._parts.access.must_sign(path)
 
     def _about(self, path: str) -> Response:
         """Sides, bytes, format and frames of the source at *path* as JSON; or the error that it gives."""

@@ -22,7 +22,7 @@ from PIL import Image
 from support.browsing import browser
 from support.drawing import corners, quarters, scene
 from support.pages import links_of
-from support.serving import Server, serving, workers_of, write_config
+from support.serving import Server, eventually, serving, workers_of, write_config
 
 from imagefactory import ImageFactory
 
@@ -672,8 +672,14 @@ def passing(bench: Place) -> Iterator[Path]:
         path.unlink()
 
 
+def wait_for(bench: Place, name: str) -> None:
+    """Wait for the list of pictures to have a new one: it is a few seconds old."""
+    assert eventually(lambda: name.encode() in bench.server.get("/").body, pause_s=0.2)
+
+
 def test_what_the_server_refuses_is_said(bench: Place, passing: Path) -> None:
     (passing / "zz-broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than that")
+    wait_for(bench, "zz-broken.jpg")
     with bench.page("picture=scene.jpg&scalex=100&compare=gif", is_failing=True) as page:
         settled(page, scalex=100)
         page.get_by_label("Quality", exact=True).fill("101")
@@ -691,6 +697,7 @@ def test_what_the_server_refuses_is_said(bench: Place, passing: Path) -> None:
 
 def test_a_picture_that_is_gone_is_said(bench: Place, passing: Path) -> None:
     quarters(200, 150).save(passing / "gone.png")
+    wait_for(bench, "gone.png")
     with bench.page("picture=gone.png&scalex=100", is_failing=True) as page:
         settled(page, "gone.png", scalex=100)
         (passing / "gone.png").unlink()
