@@ -121,10 +121,10 @@ def _encode_all(config: Path, variants: Sequence[tuple[str, int, str]]) -> float
         wanted = parts.resolver.wanted(source, request, "")
         with parts.sources.fetch(path, source.stamp) as local:
             job = parts.maker._job(source, local, wanted, None)
-        if source.header is not None and source.header.frames > 1:
-            seconds += render.render(job).seconds["encode"]
-        else:
-            seconds += _encode(job)
+            if source.header is not None and source.header.frames > 1:
+                seconds += render.render(job).seconds["encode"]
+            else:
+                seconds += _encode(job)
     return seconds
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ..errors import SourceChanged
+from ..errors import NotFound, SourceChanged
 from ..model.source import Source
 from ..storage.body import Body
 from ..urls.query import Request
@@ -72,6 +72,9 @@ class Generator:
                 return found or self._maker.make(source, wanted, waiter)
             except SourceChanged:
                 continue
+            except NotFound:
+                self._identifier.forget(source)
+                raise
         return self._maker.make_unstored(path, request, accept)
 
     def source(self, path: str) -> Source:
@@ -80,7 +83,11 @@ class Generator:
 
     def open(self, answer: Answer) -> Body | None:
         """The bytes of *answer*; see ``Finder.open``."""
-        return self._finder.open(answer)
+        try:
+            return self._finder.open(answer)
+        except NotFound:
+            self._identifier.forget(answer.source)
+            raise
 
     def start(self) -> None:
         """Begin to work in this process: once, before the first answer, and again after a fork."""

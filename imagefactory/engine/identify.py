@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from ..errors import (
     BeingWritten,
@@ -23,7 +22,7 @@ from ..errors import (
 )
 from ..model.job import Renderer
 from ..model.source import Header, Source
-from ..storage.protocols import SourceRows, Sources
+from ..storage.protocols import LocalFile, SourceRows, Sources
 from .failures import Failures, Recent
 from .flights import Flights, Waiter
 from .gate import Gate
@@ -41,7 +40,7 @@ def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -
         try:
             digest, stamp = sources.digest(path)
             with sources.fetch(path, stamp) as local:
-                header, problem = _probe(renderer, local.path)
+                header, problem = _probe(renderer, local)
             if sources.stamp(path) == stamp:
                 is_racy = not sources.is_settled(stamp, now_s)
                 return Source(path, stamp, digest, header, is_racy, problem)
@@ -108,6 +107,14 @@ class Identifier:
                 continue
         raise BeingWritten
 
+    def forget(self, source: Source) -> None:
+        """Remove the row of *source*, which could not be opened: its folder may have been moved away, with a
+        link to it left behind. Its stamp is the same, but it may not be shown any more."""
+        try:
+            self._rows.remove([source.path])
+        except StorageError as error:
+            self._health.note(error)
+
     def learn_placeholder(self, source: Source, placeholder: str) -> None:
         """Add *placeholder* to the row of *source*, if that is still the row of these bytes and has none."""
         if not placeholder:
@@ -170,17 +177,17 @@ class Identifier:
             self._sources.fetch(source.path, source.stamp) as local,
         ):
             try:
-                return _probe(self._renderer, local.path)
+                return _probe(self._renderer, local)
             except TimedOut as error:
                 self._failures.note(source.digest, error)
                 raise
 
 
-def _probe(renderer: Renderer, path: Path) -> tuple[Header | None, str]:
-    """The header of the file at *path*, None where it is no picture or a broken one; and what is wrong with
+def _probe(renderer: Renderer, local: LocalFile) -> tuple[Header | None, str]:
+    """The header of the file *local*, None where it is no picture or a broken one; and what is wrong with
     that. Raises TimedOut, Unavailable."""
     try:
-        return renderer.probe(path), ""
+        return renderer.probe(local.path, local.descriptor), ""
     except Undecodable as error:
         return None, error.reason
     except TooLarge as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -138,17 +139,16 @@ class Maker:
             with (
                 self._gate.enter(),
                 self._gate.render(self._timeout_s),
-                tempfile.TemporaryDirectory(prefix="imagefactory-") as folder,
+                tempfile.NamedTemporaryFile(prefix="imagefactory-") as copy,
             ):
-                copy = Path(folder, "source")
                 file, stamp = self._sources.open(path)
-                with file, copy.open("w+b") as target:
-                    shutil.copyfileobj(file, target, 2**20)
-                    target.seek(0)
-                    digest = hashlib.file_digest(target, "sha256").hexdigest()
-                source = Source(path, stamp, digest, self._renderer.probe(copy))
+                with file:
+                    shutil.copyfileobj(file, copy, 2**20)
+                copy.seek(0)
+                digest = hashlib.file_digest(copy, "sha256").hexdigest()
+                local = LocalFile(Path(copy.name), Stamp.of(os.fstat(copy.fileno())), copy.fileno())
+                source = Source(path, stamp, digest, self._renderer.probe(local.path, local.descriptor))
                 wanted = self._resolver.wanted(source, request, accept)
-                local = LocalFile(copy, Stamp.of(copy.stat()))
                 rendered = self._renderer.render(self._job(source, local, wanted, None))
         except (Undecodable, OSError) as error:
             raise BeingWritten from error
@@ -279,6 +279,7 @@ class Maker:
             {name: value for name, value in settings.items() if name != "quality"},
             wants_placeholder=not source.placeholder,
             may_transcode=wanted.recipe.quality == settings.get("quality"),
+            descriptor=local.descriptor,
         )
 
 

@@ -21,13 +21,14 @@ __all__ = ["Job", "Rendered", "Renderer", "Stamp"]
 class Job:
     """One variant to render.
 
-    *source* must have *stamp* when it is opened and when it has been read, else SourceChanged. *recipe* is
-    clamped to it. The result goes into the file *target*, which exists and is empty, or into memory
-    (``Rendered.body``) where that is None. *max_pixels* is the budget of one frame, and of all frames that
-    are kept. *effort* has the encoders' settings that are no part of a recipe, as ``{"method": 2}``.
-    With *wants_placeholder* the result has one of the whole source, whatever the recipe shows of it.
-    *may_transcode*: the quality is the default one, so that a JPEG that stays as it is may become a JPEG XL
-    without a loss, however many bytes that has.
+    The source is read from *descriptor*, an open file that belongs to the caller and has no other reader
+    meanwhile; where that is None, from the file at *source*, which else only tells it from others. It must
+    have *stamp* before and after it was read, else SourceChanged. *recipe* is clamped to it. The result goes
+    into the file *target*, which exists and is empty, or into memory (``Rendered.body``) where that is None.
+    *max_pixels* is the budget of one frame, and of all frames that are kept. *effort* has the encoders'
+    settings that are no part of a recipe, as ``{"method": 2}``. With *wants_placeholder* the result has one
+    of the whole source, whatever the recipe shows of it. *may_transcode*: the quality is the default one, so
+    that a JPEG that stays as it is may become a JPEG XL without a loss, however many bytes that has.
     """
 
     source: Path
@@ -40,6 +41,7 @@ class Job:
     effort: Mapping[str, int] = field(default_factory=dict)
     wants_placeholder: bool = False
     may_transcode: bool = False
+    descriptor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class Rendered:
 class Renderer(Protocol):
     """Whatever decodes pictures: in the calling thread, or elsewhere."""
 
-    def probe(self, source: Path) -> Header | None:
-        """What the header of *source* says; None if it is no picture. Raises Undecodable, TooLarge."""
+    def probe(self, source: Path, descriptor: int | None = None) -> Header | None:
+        """What the header of a source says; None if it is no picture. It is read from *descriptor*, else from
+        the file at *source*, as for a ``Job``. Raises Undecodable, TooLarge."""
 
     def render(self, job: Job) -> Rendered:
         """Do *job*. Raises Undecodable, TooLarge, SourceChanged, and OSError when the target can't be

@@ -35,13 +35,14 @@ __all__ = ["probe", "render"]
 _LEAST_FRAME = 4096
 
 
-def probe(source: Path) -> Header | None:
-    """What the header of *source* says; None if it is not in one of our formats. Decodes no pixels.
+def probe(source: Path, descriptor: int | None = None) -> Header | None:
+    """What the header of *source* says, read from *descriptor* if there is one; None if it is not in one of
+    our formats. Decodes no pixels.
 
     Raises Undecodable when the header is broken, TooLarge when Pillow refuses the size, OSError when the
     file can't be read. A picture over our own budget has a header; it is ``render`` that refuses it.
     """
-    with SourceFile(source) as file, decoders.decoding(file):
+    with SourceFile(source, descriptor) as file, decoders.decoding(file):
         if decoders.is_icon(file):
             width, height = decoders.icon_size(file)
             return Header(width, height, "ICO", has_alpha=True)
@@ -68,7 +69,7 @@ def render(
     fails after it is the recipe's fault rather than the source's.
     """
     try:
-        with SourceFile(job.source) as file:
+        with SourceFile(job.source, job.descriptor) as file:
             check_unchanged(file, job.stamp)
             rendered = _render(job, file, memory or Memory(0), on_decoded)
             check_unchanged(file, job.stamp)

@@ -38,10 +38,15 @@ class BytesFile(_Bounded, io.BytesIO):
 
 
 class SourceFile(_Bounded, io.BufferedReader):
-    """A source that is open for reading, with its first bytes as *head*."""
+    """A source that is open for reading, with its first bytes as *head*: the file with *descriptor*, which
+    stays open when this one is closed, else the one at *path*."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, opener=_open_at_once))
+    def __init__(self, path: Path, descriptor: int | None = None) -> None:
+        if descriptor is None:
+            super().__init__(io.FileIO(path, opener=_open_at_once))
+        else:
+            super().__init__(io.FileIO(os.dup(descriptor)))
+            self.seek(0)  # another worker may have read it before, and failed
         if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
             self.close()
             raise SourceChanged("the source is no regular file any more")

@@ -38,17 +38,23 @@ __all__ = [
 
 
 class LocalFile(NamedTuple):
-    """A source as a file on this machine: its *path*, and the *stamp* of that file."""
+    """A source as an open file on this machine: its *descriptor*, open for reading at the start, and its
+    *stamp*. By *path* it is known again, not opened: another file may lie there by now."""
 
     path: Path
     stamp: Stamp
+    descriptor: int
 
 
 class Stamps(Protocol):
     """Whether originals have changed. Methods raise NotFound, and Unavailable when the place fails."""
 
     def stamp(self, path: str) -> Stamp:
-        """The stamp of the source at *path* now."""
+        """The stamp of the source at *path* now. Asked at each look-up. It may be that of a file which may
+        not be shown: only one that ``Contents`` gave before means something."""
+
+    def look(self, path: str) -> Stamp:
+        """As ``stamp``, of a source that may be shown."""
 
     def is_current(self, path: str, stamp: Stamp) -> bool:
         """Whether the source at *path*, which was opened before, still has *stamp*. Asked at each hit; raises
@@ -57,6 +63,9 @@ class Stamps(Protocol):
     def is_settled(self, stamp: Stamp, now_s: float) -> bool:
         """Whether bytes that were read at unix time *now_s* are those of *stamp* for good: no later write can
         have the same stamp."""
+
+    def is_fresh(self, stamp: Stamp, now_s: float) -> bool:
+        """Whether the source was changed so shortly before unix time *now_s* that the change may go on."""
 
 
 class Contents(Protocol):
@@ -69,7 +78,8 @@ class Contents(Protocol):
         """The sha256 in hex of the bytes at *path*, and their stamp. Also raises SourceChanged, TooLarge."""
 
     def fetch(self, path: str, stamp: Stamp) -> AbstractContextManager[LocalFile]:
-        """The source at *path* as a local file for the time of a block, for a render process to open."""
+        """The source at *path* as an open local file for the time of a block, for a renderer. Also raises
+        SourceChanged where it has another stamp, TooLarge."""
 
 
 class Listing(Protocol):

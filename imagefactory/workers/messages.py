@@ -1,15 +1,18 @@
 """What a server and its render workers say to each other, over a socket between two processes.
 
-A message is its length in four bytes, then a JSON object, then as many raw bytes as its ``"body"`` says. JSON
-and not pickle: the worker decodes bytes of strangers, and must not be able to run code in the server.
+A message is its length in four bytes, then a JSON object, then as many raw bytes as its ``"body"`` says. A
+job comes with its source as an open file (SCM_RIGHTS): the worker opens no source by its name. JSON and not
+pickle: the worker decodes bytes of strangers, and must not be able to run code in the server.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ __all__ = [
     "job_from",
     "job_message",
     "receive",
+    "receive_task",
     "rendered_from",
     "rendered_message",
     "send",
@@ -39,16 +43,43 @@ _MAX_MESSAGE = 2**20
 _MAX_BODY = 2**30
 
 
-def send(channel: socket.socket, message: Message, body: bytes = b"") -> None:
-    """Send *message* with *body* behind it. Raises OSError when nobody listens any more."""
+def send(channel: socket.socket, message: Message, body: bytes = b"", descriptor: int | None = None) -> None:
+    """Send *message* with *body* behind it, and with an open file (SCM_RIGHTS) if there is a *descriptor*.
+    Raises OSError when nobody listens any more."""
     text = json.dumps({**message, "body": len(body)} if body else message).encode()
-    channel.sendall(_LENGTH.pack(len(text)) + text + body)
+    data = memoryview(_LENGTH.pack(len(text)) + text + body)
+    if descriptor is not None:  # a part of the data may be sent with it
+        data = data[socket.send_fds(channel, [data], [descriptor]) :]
+    channel.sendall(data)
 
 
 def receive(channel: socket.socket) -> tuple[Message, bytes]:
     """The next message and its body. Raises EOFError when the other side is gone, TimeoutError when the
-    channel's own time-out passes before the message is complete, OSError for what is no message."""
-    (length,) = _LENGTH.unpack(_read(channel, _LENGTH.size))
+    channel's own time-out passes before the message is complete, OSError for what is no message. An open
+    file that came with it is closed: a worker has none to give."""
+    return _rest(channel, _read(channel, _LENGTH.size))
+
+
+@contextmanager
+def receive_task(channel: socket.socket) -> Iterator[tuple[Message, int | None]]:
+    """The next message, and the descriptor of the file that came with it, which is closed after the block.
+    Raises as ``receive``."""
+    start, found, _, _ = socket.recv_fds(channel, _LENGTH.size, 1)
+    for descriptor in found:
+        os.set_inheritable(descriptor, False)  # as for all that Python opens
+    try:
+        start += _read(channel, _LENGTH.size - len(start)) if start else b""
+        if not start:
+            raise EOFError
+        yield _rest(channel, start)[0], found[0] if found else None
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
+
+
+def _rest(channel: socket.socket, start: bytes) -> tuple[Message, bytes]:
+    """The message that begins with *start*, its length."""
+    (length,) = _LENGTH.unpack(start)
     if length > _MAX_MESSAGE:
         raise OSError(f"a message of {length} bytes")
     try:
@@ -75,7 +106,7 @@ def _read(channel: socket.socket, length: int) -> bytes:
 
 
 def job_message(job: Job) -> Message:
-    """*job* as a message."""
+    """*job* as a message, without its open file."""
     return {
         "source": str(job.source),
         "stamp": job.stamp,
@@ -90,8 +121,8 @@ def job_message(job: Job) -> Message:
     }
 
 
-def job_from(message: Mapping[str, Any]) -> Job:
-    """The job in *message*."""
+def job_from(message: Mapping[str, Any], descriptor: int | None = None) -> Job:
+    """The job in *message*, with the file that came along."""
     return Job(
         Path(message["source"]),
         Stamp(*message["stamp"]),
@@ -103,6 +134,7 @@ def job_from(message: Mapping[str, Any]) -> Job:
         message["effort"],
         message["wants_placeholder"],
         message["may_transcode"],
+        descriptor,
     )
 
 

@@ -95,13 +95,13 @@ class Pool:
 
     # --- the Renderer
 
-    def probe(self, source: Path) -> Header | None:
+    def probe(self, source: Path, descriptor: int | None = None) -> Header | None:
         """See ``pipeline.probe``; also raises TimedOut and Unavailable."""
-        return self._ask({"probe": str(source)}, str(source), messages.header_from)
+        return self._ask({"probe": str(source)}, str(source), descriptor, messages.header_from)
 
     def render(self, job: Job) -> Rendered:
         """See ``pipeline.render``; also raises TimedOut and Unavailable."""
-        return self._ask(messages.job_message(job), str(job.source), messages.rendered_from)
+        return self._ask(messages.job_message(job), str(job.source), job.descriptor, messages.rendered_from)
 
     def is_working(self) -> bool:
         """Whether workers start; true before the first one was tried. Waits for nothing."""
@@ -127,13 +127,19 @@ class Pool:
         """The process ids of the workers that there are."""
         return sorted(worker.pid for worker in self._workers)
 
-    def _ask(self, task: messages.Message, source: str, read: Callable[[messages.Message, bytes], _T]) -> _T:
+    def _ask(
+        self,
+        task: messages.Message,
+        source: str,
+        descriptor: int | None,
+        read: Callable[[messages.Message, bytes], _T],
+    ) -> _T:
         """What *read* makes of the answer to *task*; of a second worker's if the first one crashes on it."""
         crashes = 0
         for _ in range(_TRIES):
             with self._taken(source) as worker:
                 try:
-                    message, body = worker.ask(task, self._timeout_s)
+                    message, body = worker.ask(task, descriptor, self._timeout_s)
                 except TimeoutError:
                     worker.kill()
                     raise _costly(
@@ -352,15 +358,18 @@ class _Worker:
                 raise OSError("this is no worker of ours")
             self.is_ready = True
 
-    def ask(self, task: messages.Message, timeout_s: float) -> tuple[messages.Message, bytes]:
-        """The answer to *task*. Raises TimeoutError, and _Ended when the worker does not live to give it."""
+    def ask(
+        self, task: messages.Message, descriptor: int | None, timeout_s: float
+    ) -> tuple[messages.Message, bytes]:
+        """The answer to *task*, which the open file *descriptor* goes with. Raises TimeoutError, and _Ended
+        when the worker does not live to give it."""
         deadline = time.monotonic() + timeout_s
         self.is_asked, self.was_begun, self.was_decoded = True, False, False
         try:
             while True:
                 self.channel.settimeout(max(0.001, deadline - time.monotonic()))
                 if task:
-                    messages.send(self.channel, task)
+                    messages.send(self.channel, task, descriptor=descriptor)
                     task = {}
                 message, body = messages.receive(self.channel)
                 if message.get("is") not in ("begun", "decoded"):

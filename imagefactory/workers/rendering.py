@@ -33,11 +33,11 @@ class InThread:
     """A ``Renderer`` that works in the thread that asks: for embedding, and for tests. A decoder that hangs
     or crashes takes the process with it."""
 
-    def probe(self, source: Path) -> Header | None:
+    def probe(self, source: Path, descriptor: int | None = None) -> Header | None:
         """See ``pipeline.probe``."""
         from ..render.pipeline import probe
 
-        return probe(source)
+        return probe(source, descriptor)
 
     def render(self, job: Job) -> Rendered:
         """See ``pipeline.render``."""

@@ -55,21 +55,23 @@ def main() -> None:
             if not select.select([channel], [], [], _IDLE_S)[0]:
                 memory.clear()
                 _give_back()
-            task, _ = messages.receive(channel)
-            _limit_time(cpu_s, wall_s)
-            messages.send(channel, {"is": "begun"})
-            message, body = _do(task, memory, channel)
+            with messages.receive_task(channel) as (task, descriptor):
+                _limit_time(cpu_s, wall_s)
+                messages.send(channel, {"is": "begun"})
+                message, body = _do(task, descriptor, memory, channel)
             signal.setitimer(signal.ITIMER_REAL, 0)
             messages.send(channel, message, body)
 
 
-def _do(task: Mapping[str, Any], memory: Memory, channel: socket.socket) -> tuple[messages.Message, bytes]:
+def _do(
+    task: Mapping[str, Any], descriptor: int | None, memory: Memory, channel: socket.socket
+) -> tuple[messages.Message, bytes]:
     from ..render.pipeline import probe
 
     try:
         if "probe" in task:
-            return messages.header_message(probe(Path(task["probe"]))), b""
-        job = messages.job_from(task)
+            return messages.header_message(probe(Path(task["probe"]), descriptor)), b""
+        job = messages.job_from(task, descriptor)
         return messages.rendered_message(
             _render(job, memory, lambda: messages.send(channel, {"is": "decoded"}))
         )

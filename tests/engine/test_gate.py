@@ -195,7 +195,7 @@ def test_a_source_whose_header_takes_too_long_is_not_tried_again(
 ) -> None:
     probes = []
 
-    def probe(path: Path) -> Header | None:
+    def probe(path: Path, descriptor: int | None = None) -> Header | None:
         probes.append(path)
         error = TimedOut("too long")
         error.lasts_s = 100
@@ -214,7 +214,7 @@ def test_those_who_wait_for_a_header_do_not_take_all_threads(
 ) -> None:
     go = threading.Event()
     slow = renderer.probe
-    monkeypatch.setattr(renderer, "probe", lambda path: (go.wait(10), slow(path))[1])
+    monkeypatch.setattr(renderer, "probe", lambda *source: (go.wait(10), slow(*source))[1])
     parts = assemble(server={"threads": 12})  # of which 8 are for hits, and two not for followers
     with ThreadPoolExecutor(20) as pool:
         waiting = [pool.submit(ask, parts, scalex=50) for _ in range(20)]

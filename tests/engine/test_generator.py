@@ -18,10 +18,12 @@ from PIL import Image
 from support.asking import Counting, ask, body_of
 from support.clock import Clock
 from support.drawing import quarters
+from support.exchanging import exchanged
 
 from imagefactory.errors import Busy, NotFound, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
 from imagefactory.factory import Parts
 from imagefactory.model.job import Job
+from imagefactory.model.source import Header, Stamp
 from imagefactory.model.variant import Variant
 from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.objects import DiskObjects
@@ -191,6 +193,64 @@ def test_a_source_that_never_holds_still_is_answered_and_not_stored(
     assert len(body_of(parts, answer)) == answer.bytes
     assert renderer.renders == 4
     assert not list(parts.store.index.variants.good())  # type: ignore[attr-defined]
+
+
+# --- what has gone outside -----------------------------------------------------------------------------
+
+
+def test_what_was_moved_away_with_a_link_left_behind_is_not_found_when_something_is_made(
+    parts: Parts, renderer: Counting, pictures: Path, tmp_path: Path
+) -> None:
+    """Its stamp is the same: only who opens it sees that it is outside."""
+    ask(parts, scalex=100)
+    (pictures / "cats").rename(tmp_path / "cats")
+    (pictures / "cats").symlink_to(tmp_path / "cats")
+    for width in (50, 100, 100):  # the first one is to be made; after it there is no hit any more either
+        with pytest.raises(NotFound):
+            ask(parts, scalex=width)
+    assert renderer.renders == 1
+    (pictures / "cats").unlink()
+    (tmp_path / "cats").rename(pictures / "cats")
+    assert ask(parts, scalex=100).result == "hit", "the variants are still there"
+
+
+def test_an_original_that_was_moved_away_is_not_found_and_nor_are_its_variants(
+    parts: Parts, pictures: Path, tmp_path: Path
+) -> None:
+    ask(parts, scalex=100)
+    (pictures / "cats").rename(tmp_path / "cats")
+    (pictures / "cats").symlink_to(tmp_path / "cats")
+    for parameters in ({}, {"scalex": 100}):
+        with pytest.raises(NotFound):
+            ask(parts, **parameters)
+
+
+def test_no_exchange_of_folder_and_link_puts_anything_of_the_outside_into_the_cache(
+    parts: Parts, renderer: Counting, pictures: Path, tmp_path: Path
+) -> None:
+    """They change places after the look at the stamp, and again before the render."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    quarters(120, 80).save(outside / "tom.jpg")
+    inside = hashlib.sha256((pictures / "cats/tom.jpg").read_bytes()).hexdigest()
+    (pictures / "link").symlink_to(outside)
+    exchanged(pictures / "cats", pictures / "link")  # cats/tom.jpg is the outside's now
+    digest = parts.sources.digest
+    seen: list[str] = []
+
+    def exchanging(path: str) -> tuple[str, Stamp]:
+        exchanged(pictures / "cats", pictures / "link")
+        seen.append(path)
+        return digest(path)
+
+    parts.sources.digest = exchanging  # type: ignore[method-assign]
+    renderer.before = lambda job: exchanged(pictures / "cats", pictures / "link")
+    for width in range(50, 60):
+        with suppress(NotFound, Unavailable):
+            assert ask(parts, scalex=width).source.header == Header(400, 300, "JPEG")
+    assert seen
+    rows = list(parts.store.index.sources.walk())
+    assert {source.digest for source in rows} <= {inside}
 
 
 # --- broken sources ------------------------------------------------------------------------------------

@@ -39,9 +39,9 @@ class Counting(InThread):
     def renders(self) -> int:
         return len(self.jobs)
 
-    def probe(self, source: Path) -> Header | None:
+    def probe(self, source: Path, descriptor: int | None = None) -> Header | None:
         self.probes += 1
-        return super().probe(source)
+        return super().probe(source, descriptor)
 
     def render(self, job: Job) -> Rendered:
         self.jobs.append(job)

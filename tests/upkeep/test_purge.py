@@ -311,6 +311,18 @@ def test_stale_is_what_no_picture_has_any_more(assemble: Callable[..., Parts], g
     assert problems(parts.store) == []  # type: ignore[arg-type]
 
 
+def test_what_was_moved_away_with_a_link_left_behind_is_stale(
+    assemble: Callable[..., Parts], gallery: Path, tmp_path: Path
+) -> None:
+    parts = assemble()
+    fill(parts)
+    digests = {parts.sources.digest(name)[0] for name in NAMES if name.startswith("cats/")}
+    (gallery / "cats").rename(tmp_path / "cats")
+    (gallery / "cats").symlink_to(tmp_path / "cats")
+    assert set(do(parts, is_stale=True).digests) == digests
+    assert parts.store.index.sources.get("cats/tom.jpg") is None
+
+
 def test_nothing_is_stale_while_the_pictures_can_not_be_read(
     assemble: Callable[..., Parts], pictures: Path
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 from support.drawing import quarters, scene
 from support.jobs import job
+from support.open_files import open_below
 from support.serving import eventually
 
 from imagefactory.errors import SourceChanged, TimedOut, TooLarge, Unavailable, Undecodable
@@ -129,6 +130,40 @@ def test_a_probe_tells_the_same(make: Callable[..., Pool], picture: Path, tmp_pa
     for path in (picture, tmp_path / "notes.txt"):
         assert pool.probe(path) == InThread().probe(path)
     assert pool.probe(tmp_path / "notes.txt") is None
+
+
+@pytest.mark.parametrize("way", ["in a worker", "in the calling thread"])
+def test_what_is_read_is_the_open_file_whatever_lies_at_its_path(
+    make: Callable[..., Pool], picture: Path, way: str
+) -> None:
+    renderer = make(1) if way == "in a worker" else InThread()
+    expected = renderer.render(job(picture)).body
+    with picture.open("rb") as file:
+        picture.rename(picture.with_name("moved.jpg"))
+        Image.new("RGB", (10, 20)).save(picture)
+        stamp = Stamp.of(os.fstat(file.fileno()))
+        for _ in range(2):
+            asked = job(picture, stamp=stamp, descriptor=file.fileno())
+            assert renderer.render(asked).body == expected
+            header = renderer.probe(picture, file.fileno())
+            assert header is not None
+            assert (header.width, header.height) == (400, 300)
+        assert file.fileno() > 0, "it stays open for its owner"
+        with pytest.raises(SourceChanged):
+            renderer.render(job(picture, descriptor=file.fileno()))
+
+
+@LINUX
+def test_a_worker_keeps_no_source_open(make: Callable[..., Pool], picture: Path) -> None:
+    pool = make(1)
+    pool.render(job(picture))
+    [pid] = pool.pids()
+    with picture.open("rb") as file:
+        for max_pixels in (10**6, 10):
+            with suppress(TooLarge):
+                pool.render(job(picture, descriptor=file.fileno(), max_pixels=max_pixels))
+            pool.probe(picture, file.fileno())
+        assert eventually(lambda: open_below(picture, pid) == [])
 
 
 @pytest.mark.parametrize(
@@ -496,6 +531,34 @@ def parent_of(pid: int) -> int:
 
 
 # --- the wire ---------------------------------------------------------------------------------------------
+
+
+def test_an_open_file_goes_with_a_task_and_is_closed_after_it(picture: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, picture.open("rb") as file:
+        messages.send(ours, {"a": 1}, descriptor=file.fileno())
+        messages.send(ours, {"b": 2})
+        with messages.receive_task(theirs) as (task, descriptor):
+            assert task == {"a": 1}
+            assert descriptor is not None
+            assert os.fstat(descriptor).st_ino == picture.stat().st_ino
+            assert not os.get_inheritable(descriptor)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        with messages.receive_task(theirs) as found:
+            assert found == ({"b": 2}, None)
+        ours.shutdown(socket.SHUT_WR)
+        with pytest.raises(EOFError), messages.receive_task(theirs):
+            pass
+
+
+@LINUX
+def test_an_open_file_from_a_worker_is_not_taken(picture: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, picture.open("rb") as file:
+        messages.send(theirs, {"is": "ready"}, descriptor=file.fileno())
+        assert messages.receive(ours)[0] == {"is": "ready"}
+        assert open_below(picture) == [str(picture)]
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def _contents(
 def _digest(sources: Sources, path: str, known: Source | None) -> str:
     """The digest of the picture at *path*; hashed unless it is as it was *known*."""
     for _ in range(3):
-        stamp = sources.stamp(path)
+        stamp = sources.look(path)
         if known and known.stamp == stamp and not known.is_racy:
             return known.digest
         try:
@@ -223,7 +223,7 @@ def _digest(sources: Sources, path: str, known: Source | None) -> str:
 def is_gone(sources: Stamps, path: str) -> bool:
     """Whether there is no picture at *path* any more; not if it only can't be read."""
     try:
-        sources.stamp(path)
+        sources.look(path)
     except NotFound:
         return True
     except Unavailable:
