@@ -155,7 +155,8 @@ def assemble(
 
 def open_sources(config: Config) -> Originals:
     """The pictures of *config*."""
-    return Originals(config.paths.pictures, config.limits.max_source_bytes)
+    paths = config.paths
+    return Originals(paths.pictures, config.limits.max_source_bytes, paths.follow_links, paths.link_roots)
 
 
 def open_store(config: Config) -> DiskStore | MemoryStore:

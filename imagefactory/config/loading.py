@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import ConfigError
-from .schema import Config, Paths
+from .schema import Config
 from .values import Variable, key_text, plain, section
 
 __all__ = ["from_mapping", "load"]
@@ -112,7 +112,12 @@ def set_nested(tree: dict[str, object], keys: Keys, value: Variable) -> None:
 
 def with_absolute_paths(config: Config, base: Path) -> Config:
     """*config* with its folders and the access log below *base* where they are relative."""
-    paths = Paths((base / config.paths.pictures).absolute(), (base / config.paths.cache).absolute())
+    paths = replace(
+        config.paths,
+        pictures=(base / config.paths.pictures).absolute(),
+        cache=(base / config.paths.cache).absolute(),
+        link_roots=tuple((base / root).absolute() for root in config.paths.link_roots),
+    )
     server = config.server
     if server.access_log not in ("", "-"):
         server = replace(server, access_log=str((base / server.access_log).absolute()))
@@ -133,14 +138,16 @@ def check_agreement(config: Config) -> None:
 
 
 def check_places(config: Config) -> None:
-    """Raises ConfigError where pictures, cache and access log lie one inside the other."""
+    """Raises ConfigError where pictures, link roots, cache and access log lie one inside the other."""
     try:
         pictures, cache = config.paths.pictures.resolve(), config.paths.cache.resolve()
+        roots = [root.resolve() for root in config.paths.link_roots]
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
         raise ConfigError("paths", f"these folders can't be followed: {error}") from error
     if pictures == cache or pictures in cache.parents or cache in pictures.parents:
         where = f"{str(cache)!r} and the pictures folder {str(pictures)!r}"
         raise ConfigError("paths.cache", f"{where} may not be the same or lie one inside the other")
+    check_link_roots(config, roots, cache)
     if "$" in str(config.paths.cache):
         problem = f"{str(config.paths.cache)!r} has a $, which diskcache would replace"
         raise ConfigError("paths.cache", problem)
@@ -150,6 +157,22 @@ def check_places(config: Config) -> None:
         log = Path(config.server.access_log).resolve()
     except (OSError, RuntimeError) as error:
         raise ConfigError("server.access_log", f"this file can't be followed: {error}") from error
-    if not {pictures, cache}.isdisjoint((log, *log.parents)):
-        problem = f"{str(log)!r} may not lie in the pictures folder or the cache"
-        raise ConfigError("server.access_log", problem)
+    for folders, names in (({pictures, cache}, "the pictures folder or the cache"), (roots, "a link root")):
+        if not {log, *log.parents}.isdisjoint(folders):
+            raise ConfigError("server.access_log", f"{str(log)!r} may not lie in {names}")
+
+
+def check_link_roots(config: Config, roots: Sequence[Path], cache: Path) -> None:
+    """Raises ConfigError where the link roots, which are *roots* when resolved, mean nothing, are missing, or
+    would show the *cache*."""
+    is_listed = config.paths.follow_links == "listed"
+    if is_listed and not roots:
+        raise ConfigError("paths.follow_links", "'listed' needs a folder; write it in link_roots")
+    if roots and not is_listed:
+        raise ConfigError("paths.link_roots", "these need follow_links = 'listed'")
+    for given, root in zip(config.paths.link_roots, roots, strict=True):
+        if not root.is_dir():
+            raise ConfigError("paths.link_roots", f"there is no folder {given}")
+        if root == cache or root in cache.parents or cache in root.parents:
+            where = f"{str(root)!r} and the cache {str(cache)!r}"
+            raise ConfigError("paths.link_roots", f"{where} may not be the same or lie one inside the other")

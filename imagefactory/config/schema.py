@@ -69,10 +69,12 @@ KEY_ID = (r"[A-Za-z0-9_-]{1,32}", "1 to 32 of A-Z, a-z, 0-9, _ and -")
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Two folders, absolute in a `Config` that was loaded; they need not exist yet."""
+    """Folders, absolute in a `Config` that was loaded. Pictures and cache need not exist yet."""
 
     pictures: Path = setting("pictures", folder)
     cache: Path = setting("cache_dir", folder)
+    follow_links: str = setting("inside", one_of("inside", "listed", "none"))
+    link_roots: tuple[Path, ...] = setting([], several(folder))
 
 
 @dataclass(frozen=True, slots=True)

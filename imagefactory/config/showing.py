@@ -45,7 +45,7 @@ def as_data(value: object, secrets: bool) -> Any:
     if isinstance(value, Mapping):
         return {name: as_data(item, secrets) for name, item in value.items()}
     if isinstance(value, tuple):
-        return list(value)
+        return [as_data(item, secrets) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -53,6 +53,11 @@ def test_config_prints_json(config: Path) -> None:
         ("[server]\nprot = 80", "server.prot: unknown key, did you mean 'port'?"),
         ("[presets.a]\nfit = 'covr'", "presets.a.fit: fit='covr' is not a fit; allowed: inside"),
         ("[paths]\ncache = 'a$HOME'", "has a $, which diskcache would replace"),
+        ("[paths]\nlink_roots = ['/']", "paths.link_roots: these need follow_links = 'listed'"),
+        (
+            "[paths]\nfollow_links = 'listed'\nlink_roots = ['nowhere']",
+            "paths.link_roots: there is no folder",
+        ),
         ("[server", "config.toml: "),
     ],
 )

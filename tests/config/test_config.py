@@ -530,6 +530,11 @@ BAD = [
     ("paths.cache", "x/../pictures", "paths.cache: '/srv/app/pictures' and the pictures folder …"),
     ("paths.cache", ".", "paths.cache: '/srv/app' and the pictures folder …"),
     ("paths.cache", "/", "paths.cache: '/' and the pictures folder …"),
+    ("paths.follow_links", "outside", "paths.follow_links: 'outside' is not one of inside, listed, none…"),
+    ("paths.follow_links", "listed", "paths.follow_links: 'listed' needs a folder; write it in link_roots"),
+    ("paths.link_roots", ["/"], "paths.link_roots: these need follow_links = 'listed'"),
+    ("paths.link_roots", "/srv", "paths.link_roots: '/srv' is not a list; write ['/srv']"),
+    ("paths.link_roots", [5], "paths.link_roots: 5 is not text…"),
 ]
 
 
@@ -751,10 +756,37 @@ def test_as_toml_loads_back_to_an_equal_config(values):
     assert tomllib.loads(as_toml(config)) == json.loads(json.dumps(as_dict(config))) == as_dict(config)
 
 
+def test_link_roots_are_folders_that_are_there_and_do_not_show_the_cache(tmp_path):
+    def with_roots(*roots, **others):
+        paths = {"follow_links": "listed", "link_roots": list(roots)}
+        return from_mapping({"paths": paths, **others}, tmp_path)
+
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "cache_dir/objects").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    config = with_roots("uploads", str(tmp_path / "uploads"))
+    assert config.paths.link_roots == (tmp_path / "uploads",) * 2
+    assert tomllib.loads(as_toml(config)) == as_dict(config)
+    assert from_mapping(as_dict(config), Path("/elsewhere")).paths == config.paths
+    text = json.dumps([str(tmp_path / "uploads")])
+    environ = {"IMAGEFACTORY_PATHS__FOLLOW_LINKS": "listed", "IMAGEFACTORY_PATHS__LINK_ROOTS": text}
+    assert from_mapping({}, tmp_path, environ).paths == dataclasses.replace(
+        config.paths, link_roots=(tmp_path / "uploads",)
+    )
+    for name in ("none", "file"):
+        message = f"paths.link_roots: there is no folder {tmp_path / name}"
+        assert error_of(with_roots, "uploads", name) == message
+    for name in (".", "cache_dir", "cache_dir/objects"):
+        assert "and the cache" in error_of(with_roots, name)
+    error = error_of(with_roots, "uploads", server={"access_log": "uploads/a.log"})
+    assert error.endswith("uploads/a.log' may not lie in a link root")
+
+
 def test_as_toml_reads_like_the_file():
     text = as_toml(made({"presets": {"thumb": {"scalex": 240}}, "admin": {"token": TOKEN}}))
     assert text.startswith(
-        '[paths]\npictures = "/srv/app/pictures"\ncache = "/srv/app/cache_dir"\n\n[server]\n'
+        '[paths]\npictures = "/srv/app/pictures"\ncache = "/srv/app/cache_dir"\n'
+        'follow_links = "inside"\nlink_roots = []\n\n[server]\n'
     )
     assert text.endswith(
         '[presets.thumb]\nscalex = "240"\n\n[signing.keys]\n\n[admin]\ntoken = "***"\n'

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -193,6 +193,28 @@ def test_a_source_that_never_holds_still_is_answered_and_not_stored(
     assert len(body_of(parts, answer)) == answer.bytes
     assert renderer.renders == 4
     assert not list(parts.store.index.variants.good())  # type: ignore[attr-defined]
+
+
+# --- links ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["inside", "listed", "none"])
+def test_links_lead_where_the_config_says(
+    assemble: Assemble, pictures: Path, tmp_path: Path, way: str
+) -> None:
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    quarters(40, 30).save(uploads / "sun.png")
+    (pictures / "shared").symlink_to(uploads)
+    (pictures / "tom.jpg").symlink_to("cats/tom.jpg")
+    roots = {"link_roots": [str(uploads)]} if way == "listed" else {}
+    parts = assemble(paths={"follow_links": way, **roots})
+    ask(parts, scalex=20)
+    for path, is_there in (("tom.jpg", way != "none"), ("shared/sun.png", way == "listed")):
+        assert (path in parts.sources.walk()) == is_there
+        for parameters in ({"scalex": 20}, {}):
+            with nullcontext() if is_there else pytest.raises(NotFound):
+                assert len(body_of(parts, ask(parts, path, **parameters))) > 0
 
 
 # --- what has gone outside -----------------------------------------------------------------------------
