@@ -20,6 +20,7 @@ from ..errors import (
     Unavailable,
     Undecodable,
 )
+from ..model.formats import PICTURE_SUFFIXES
 from ..model.job import Renderer
 from ..model.source import Header, Source
 from ..storage.protocols import LocalFile, SourceRows, Sources
@@ -31,6 +32,8 @@ from .health import Health
 __all__ = ["Identifier", "read_source"]
 
 _TRIES = 3
+# The pauses between the pieces of a slow upload are shorter.
+_WRITING_S = 5.0
 
 
 def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -> Source:
@@ -107,6 +110,11 @@ class Identifier:
                 continue
         raise BeingWritten
 
+    def is_being_written(self, source: Source) -> bool:
+        """Whether *source*, which can't be decoded, may be cut off because its writer is not done: it was
+        modified in the last five seconds. A writer that keeps the date of a file sets it at the end."""
+        return abs(self._clock() - source.stamp.modified_ns / 1e9) < _WRITING_S
+
     def forget(self, source: Source) -> None:
         """Remove the row of *source*, which could not be opened: its folder may have been moved away, with a
         link to it left behind. Its stamp is the same, but it may not be shown any more."""
@@ -152,6 +160,9 @@ class Identifier:
         header, problem = self._read_in_turn(source)
         if self._sources.stamp(source.path) != source.stamp:
             raise SourceChanged
+        is_named_so = source.path.rpartition(".")[2].lower() in PICTURE_SUFFIXES
+        if header is None and (problem or is_named_so) and self.is_being_written(source):
+            raise BeingWritten
         if problem:
             self._health.note_failure(source.path, Undecodable(problem))
         source = replace(source, header=header, problem=problem)

@@ -248,6 +248,10 @@ class Maker:
         except (Undecodable, TooLarge, TimedOut) as error:
             if self._identifier.has_changed(source):
                 raise SourceChanged from error
+            # What costs a worker is remembered all the same: a file that is cut off does not.
+            is_plain_no = isinstance(error, Undecodable) and error.lasts_s <= Undecodable.lasts_s
+            if is_plain_no and self._identifier.is_being_written(source):
+                raise BeingWritten from error
             self._note_failure(source, wanted, error)
             raise
         except OSError as error:

@@ -30,8 +30,6 @@ _PART = r"(?!\.)[^/\\\x00-\x1f\x7f\ufffd\ud800-\udfff]+"
 _NAME = re.compile(_PART)
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _RACY_NS = 2_000_000_000
-# The pause between two pieces of a slow upload is shorter.
-_WRITING_NS = 5_000_000_000
 _ABSENT = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
     | {errno.EINVAL, errno.EILSEQ, errno.ENXIO}
@@ -108,10 +106,6 @@ class Originals:
         """Whether *stamp* was two seconds old when the bytes were read: a second write within a tick of the
         clock could share a younger one."""
         return now_s * 1e9 - int(stamp.version) >= _RACY_NS
-
-    def is_fresh(self, stamp: Stamp, now_s: float) -> bool:
-        """Whether the file changed in the last five seconds, so that its writer may not be done."""
-        return abs(now_s * 1e9 - int(stamp.version)) < _WRITING_NS
 
     def locate(self, path: str) -> Path:
         """The full path for a canonical *path*; nothing on disk is looked at. Raises NotFound."""

@@ -64,9 +64,6 @@ class Stamps(Protocol):
         """Whether bytes that were read at unix time *now_s* are those of *stamp* for good: no later write can
         have the same stamp."""
 
-    def is_fresh(self, stamp: Stamp, now_s: float) -> bool:
-        """Whether the source was changed so shortly before unix time *now_s* that the change may go on."""
-
 
 class Contents(Protocol):
     """The bytes of originals. Methods raise as those of ``Stamps``."""

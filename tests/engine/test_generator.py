@@ -17,10 +17,19 @@ import pytest
 from PIL import Image
 from support.asking import Counting, ask, body_of
 from support.clock import Clock
-from support.drawing import quarters
+from support.drawing import at_rest, encoded, quarters, written
 from support.exchanging import exchanged
 
-from imagefactory.errors import Busy, NotFound, StorageError, TimedOut, TooLarge, Unavailable, Undecodable
+from imagefactory.errors import (
+    BeingWritten,
+    Busy,
+    NotFound,
+    StorageError,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    Undecodable,
+)
 from imagefactory.factory import Parts
 from imagefactory.model.job import Job
 from imagefactory.model.source import Header, Stamp
@@ -283,6 +292,7 @@ def test_a_broken_picture_is_decoded_once_for_a_crowd(
 ) -> None:
     whole = (pictures / "cats/tom.jpg").read_bytes()
     (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    at_rest(pictures / "cut.jpg")
 
     def one(width: int) -> str:
         with pytest.raises(Undecodable) as caught:
@@ -301,6 +311,7 @@ def test_a_remembered_failure_holds_on_to_nothing(parts: Parts, pictures: Path) 
     """Else its traceback keeps a decoded picture alive, and grows with each request."""
     whole = (pictures / "cats/tom.jpg").read_bytes()
     (pictures / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    at_rest(pictures / "cut.jpg")
     depths = set()
     for _ in range(5):
         with pytest.raises(Undecodable) as caught:
@@ -315,10 +326,71 @@ def test_broken_late_frames_spoil_no_still_picture(parts: Parts, pictures: Path)
     frames = [quarters().rotate(90 * turn) for turn in range(4)]
     frames[0].save(pictures / "whole.png", save_all=True, append_images=frames[1:])
     data = (pictures / "whole.png").read_bytes()
-    (pictures / "cut.png").write_bytes(data[: len(data) * 9 // 10])
+    at_rest(written(pictures, "cut.png", data[: len(data) * 9 // 10]))
     with pytest.raises(Undecodable):
         ask(parts, "cut.png", scalex=100, encoding="webp")
     assert ask(parts, "cut.png", scalex=100, encoding="jpeg").result == "miss"
+
+
+def half(picture: Image.Image, format: str) -> bytes:
+    frames = [picture.rotate(90 * turn) for turn in range(3)] if format == "GIF" else []
+    more = {"save_all": True, "append_images": frames} if frames else {}
+    data = encoded(picture, format, **more)
+    return data[: len(data) // 2]
+
+
+CUT_OFF = {
+    "half.jpg": lambda: half(quarters(), "JPEG"),
+    "half.png": lambda: half(quarters().rotate(5), "PNG"),
+    "half.webp": lambda: half(quarters(), "WEBP"),
+    "half.tiff": lambda: half(quarters(), "TIFF"),
+    "half.gif": lambda: half(quarters().rotate(5), "GIF"),
+    "start.jpg": lambda: half(quarters(), "JPEG")[:12],
+    "noise.jpg": lambda: bytes(500),
+    "empty.jpg": lambda: b"",
+}
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_what_is_cut_off_is_being_written_until_it_is_at_rest(
+    parts: Parts, renderer: Counting, pictures: Path, name: str
+) -> None:
+    path = written(pictures, name, CUT_OFF[name]())
+    for _ in range(2):
+        with pytest.raises(BeingWritten, match="the picture is being written at the moment"):
+            ask(parts, name, scalex=100, encoding="webp")
+    assert not parts.health.failures
+    before = renderer.renders
+    at_rest(path)
+    for _ in range(3):
+        with pytest.raises(Undecodable):
+            ask(parts, name, scalex=100, encoding="webp")
+    assert renderer.renders <= before + 1, "that is remembered"
+    quarters().save(path)
+    assert ask(parts, name, scalex=100, encoding="webp").result == "miss", "nothing is remembered of it now"
+
+
+def test_what_is_no_picture_by_its_name_is_not_being_written(parts: Parts, pictures: Path) -> None:
+    for name in ("notes.txt", "page.svg", "empty"):
+        written(pictures, name, b"")
+        with pytest.raises(NotFound):
+            ask(parts, name, scalex=10)
+
+
+def test_what_costs_a_worker_is_remembered_though_it_was_just_written(
+    assemble: Assemble, renderer: Counting
+) -> None:
+    def crash(job: Job) -> None:
+        error = Undecodable("the process that renders it crashed, twice")
+        error.lasts_s = 300
+        raise error
+
+    parts = assemble()
+    renderer.before = crash
+    for _ in range(3):
+        with pytest.raises(Undecodable):
+            ask(parts, scalex=100)
+    assert renderer.renders == 1
 
 
 def test_a_pipe_in_the_place_of_a_source_is_not_waited_for(
@@ -338,7 +410,7 @@ def test_a_pipe_in_the_place_of_a_source_is_not_waited_for(
 def test_what_is_no_picture_is_not_found_unless_its_name_says_otherwise(
     parts: Parts, renderer: Counting, pictures: Path
 ) -> None:
-    (pictures / "noise.jpg").write_bytes(b"noise" * 100)
+    at_rest(written(pictures, "noise.jpg", b"noise" * 100))
     for _ in range(3):
         with pytest.raises(NotFound):
             ask(parts, "notes.txt", scalex=10)

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from support.asking import Counting, problems
 from support.clock import Clock
-from support.drawing import quarters, scene
+from support.drawing import at_rest, quarters, scene, written
 from support.serving import eventually, serving, write_config
 
 from imagefactory import config as configs
@@ -236,7 +236,7 @@ def test_a_replaced_picture_is_warmed_anew(write: Callable[..., Path], pictures:
 
 
 def test_broken_pictures_are_listed_and_the_rest_is_made(write: Callable[..., Path], pictures: Path) -> None:
-    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much of a picture")
+    at_rest(written(pictures, "broken.jpg", b"\xff\xd8\xff\xe0 not much of a picture"))
     config = write()
     found = warm(config, "--ladder", exits=1)
     assert found["rendered"] == 4

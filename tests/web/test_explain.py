@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from support.asking import Counting
+from support.drawing import at_rest, written
 
 from imagefactory import create_app
 from imagefactory.config import Config
@@ -121,7 +122,7 @@ def test_it_says_why_a_url_is_refused(
 
 def test_a_picture_that_just_failed_is_said_to_fail(site: Callable[..., FlaskClient], pictures: Path) -> None:
     whole = (pictures / "cats/tom.jpg").read_bytes()
-    (pictures / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    at_rest(written(pictures, "half.jpg", whole[: len(whole) // 2]))
     web = site()
     assert web.get("/picture/half.jpg?w=9", buffered=True).status_code == 422
     assert explained(web, "/picture/half.jpg?w=9")["error"] == "undecodable"

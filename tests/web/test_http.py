@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from support.asking import Counting
 from support.clock import Clock
-from support.drawing import quarters
+from support.drawing import at_rest, corners, encoded, quarters, written
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.utils import send_file
 
@@ -36,7 +36,7 @@ def site(site: Site, pictures: Path) -> Site:
     glass.save(pictures / "glass.png")
     frames = [quarters(40, 30).rotate(180 * turn) for turn in (0, 1, 0)]
     frames[0].save(pictures / "wheel.gif", save_all=True, append_images=frames[1:], duration=100, loop=0)
-    (pictures / "cut.jpg").write_bytes((pictures / "cats/tom.jpg").read_bytes()[:3000])
+    at_rest(written(pictures, "cut.jpg", (pictures / "cats/tom.jpg").read_bytes()[:3000]))
     return site
 
 
@@ -261,6 +261,44 @@ def test_the_type_of_an_original_is_that_of_its_bytes(web: FlaskClient, pictures
     assert web.get("/picture/notes.txt").status_code == 404
 
 
+@pytest.mark.parametrize("way", ["in place", "a new file"])
+def test_a_picture_that_is_written_in_pieces_is_503_until_it_is_there(
+    web: FlaskClient, pictures: Path, way: str
+) -> None:
+    data = encoded(quarters(800, 600), "JPEG", quality=95)
+    path = pictures / "upload.jpg"
+    if way == "in place":
+        quarters(60, 40).save(path)
+    is_done = threading.Event()
+
+    def write() -> None:
+        with path.open("r+b" if way == "in place" else "wb") as file:
+            file.truncate(0)
+            for start in range(0, len(data), len(data) // 10):
+                file.write(data[start : start + len(data) // 10])
+                file.flush()
+                time.sleep(0.03)
+        is_done.set()
+
+    seen = set()
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        while not is_done.is_set():
+            reply = web.get(f"/picture/upload.jpg?scalex=100&q={len(seen) + 1}", buffered=True)
+            seen.add(reply.status_code)
+            if reply.status_code == 503:
+                assert error(reply) == "unavailable"
+                assert reply.headers["Retry-After"] == "1"
+                assert reply.headers["Cache-Control"] == "no-store"
+        writing.result()
+    assert 503 in seen
+    assert seen <= {200, 404, 503}  # 404: before it is there; 200: the old or the new one
+    reply = web.get("/picture/upload.jpg?scalex=100&encoding=png", buffered=True)
+    assert reply.status_code == 200
+    with Image.open(BytesIO(reply.data)) as image:
+        assert corners(image) == ["red", "green", "blue", "white"]
+
+
 @pytest.mark.parametrize(
     "name", ["cut.jpg", "noise.jpg", "empty.jpg", "cut.png", "cut.gif", "cut.webp", "cut.tiff"]
 )
@@ -275,6 +313,7 @@ def test_a_broken_picture_is_422_and_says_so_without_a_path(
         quarters().rotate(5).save(pictures / name)
         data = (pictures / name).read_bytes()
         (pictures / name).write_bytes(data[: len(data) // 2])
+    at_rest(pictures / name)
     for _ in range(2):
         reply = web.get(f"/picture/{name}?scalex=10")
         assert (reply.status_code, error(reply)) == (422, "undecodable")

@@ -18,7 +18,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 from support.asking import Counting
-from support.drawing import quarters
+from support.drawing import at_rest, quarters, written
 from support.filling import fill_cache
 from werkzeug.test import TestResponse
 
@@ -409,7 +409,7 @@ def test_pictures_that_failed_and_warnings_are_listed(
     site: Site, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = (pictures / "cats" / "tom.jpg").read_bytes()
-    (pictures / "<b>half.jpg").write_bytes(data[: len(data) // 2])
+    at_rest(written(pictures, "<b>half.jpg", data[: len(data) // 2]))
     assert site.client.get("/picture/%3Cb%3Ehalf.jpg?scalex=50").status_code == 422
     caplog.set_level(logging.INFO, "imagefactory")
     logging.getLogger("imagefactory.somewhere").warning("a <i>warning</i> of %s", "late")

@@ -15,7 +15,7 @@ import html5lib
 import pytest
 from flask.testing import FlaskClient
 from support.asking import Counting
-from support.drawing import quarters
+from support.drawing import at_rest, quarters, written
 from support.pages import links_of
 
 import imagefactory
@@ -311,7 +311,7 @@ def test_a_picture_is_described(site: Callable[..., FlaskClient], pictures: Path
 def test_what_can_not_be_described_is_an_error(
     site: Callable[..., FlaskClient], pictures: Path, path: str, status: int
 ) -> None:
-    (pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than that")
+    at_rest(written(pictures, "broken.jpg", b"\xff\xd8\xff\xe0 no more than that"))
     (pictures / ".hidden.jpg").write_bytes((pictures / "cats" / "tom.jpg").read_bytes())
     reply = site().get("/", query_string={"about": path})
     assert reply.status_code == status

@@ -20,7 +20,7 @@ import pytest
 from flask import Flask, render_template_string
 from PIL import Image
 from support.browsing import browser
-from support.drawing import corners, quarters, scene
+from support.drawing import at_rest, corners, quarters, scene, written
 from support.pages import links_of
 from support.serving import Server, eventually, serving, workers_of, write_config
 
@@ -678,7 +678,7 @@ def wait_for(bench: Place, name: str) -> None:
 
 
 def test_what_the_server_refuses_is_said(bench: Place, passing: Path) -> None:
-    (passing / "zz-broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more than that")
+    at_rest(written(passing, "zz-broken.jpg", b"\xff\xd8\xff\xe0 no more than that"))
     wait_for(bench, "zz-broken.jpg")
     with bench.page("picture=scene.jpg&scalex=100&compare=gif", is_failing=True) as page:
         settled(page, scalex=100)
