@@ -214,8 +214,9 @@ def test_no_request_walks_the_folder(
     monkeypatch.setattr(names, "_FRESH_S", 1000)
 
     def counting(path: Any = ".") -> Any:
-        if isinstance(path, Path) and path.is_relative_to(pictures):
-            read.append((threading.current_thread().name, path))
+        place = Path(os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else path)
+        if place.is_relative_to(pictures):
+            read.append((threading.current_thread().name, place))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", counting)
