@@ -146,7 +146,8 @@ def test_when_the_leader_is_killed_one_follower_renders_for_all(start: Start, ca
         for future in cut:
             assert isinstance(future.exception(), OSError | HTTPException)
     assert all(is_right(reply) for reply in replies)
-    assert Counter(reply.cache for reply in replies) == {"miss": 1, "coalesced": 23}
+    results = Counter(reply.cache for reply in replies)
+    assert (results["miss"], results["coalesced"] + results["hit"]) == (1, 23)
     for server in others:  # nobody holds the claim any more
         again = server.get(SLOW)
         assert (again.cache, again.body) == ("hit", replies[0].body)

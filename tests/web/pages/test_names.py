@@ -214,7 +214,7 @@ def test_no_request_walks_the_folder(
     monkeypatch.setattr(names, "_FRESH_S", 1000)
 
     def counting(path: Any = ".") -> Any:
-        place = Path(os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else path)
+        place = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else Path(path)
         if place.is_relative_to(pictures):
             read.append((threading.current_thread().name, place))
         return scandir(path)
