@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve example test test-quick coverage check torture bench bench-quick encoders pictures clean
+.PHONY: serve example test test-quick coverage check torture hold bench bench-quick encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -38,6 +38,12 @@ N ?= 300
 SEED ?= 0
 torture: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m support.torture --kills $(N) --seed $(SEED)
+
+# What hits do while somebody attacks: make hold ONLY=waitress,nginx+granian ATTACKS=searches,headers SECONDS=60
+SECONDS ?= 15
+hold: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m support.hold --seconds $(SECONDS) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(ATTACKS),--attacks $(ATTACKS))
 
 # Side by side with what is installed of other servers, see docs/benchmarks.md: make bench ONLY=hits,cold PHOTOS=folder
 export PHOTOS BENCH_THUMBOR BENCH_IPX

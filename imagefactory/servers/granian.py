@@ -14,6 +14,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from ..config import Config, as_toml, from_mapping
 from ..errors import ConfigError
-from .common import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url
+from .common import CONNECTIONS, DRAIN_S, IDLE_S, listen, make_app, url, with_timeout
 
 __all__ = ["serve"]
 
@@ -85,6 +86,7 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
 def _load(config: str) -> Any:
     """The app of a worker process that begins, from the text of its config."""
     _stop_once()
+    threading.Thread(target=_end_unread, daemon=True).start()
     # A child of multiprocessing ends without what atexit was given.
     Finalize(None, atexit._run_exitfuncs, exitpriority=0)
     return make_app(from_mapping(tomllib.loads(config), Path("/")))
@@ -116,6 +118,22 @@ def _stop_once() -> None:
             handler(signal.SIGTERM, None)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _end_unread() -> None:
+    """Have the kernel end connections whose clients read nothing: granian's threads wait for them for ever.
+
+    It opens its listening socket itself, at about this time, and hands it to nobody.
+    """
+    for _ in range(500):
+        for path in Path("/proc/self/fd").glob("*"):
+            with suppress(OSError):
+                if path.is_socket():
+                    with socket.socket(fileno=os.dup(int(path.name))) as each:
+                        if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                            with_timeout(each)
+                            return
+        time.sleep(_POLL_S)
 
 
 def _tell(on_ready: Callable[[str], None], address: str, port: int, shown: str) -> None:
