@@ -14,6 +14,7 @@
     │   ├── BodyTooLarge     413 what was sent along is too long
     │   ├── WrongType        415 what was sent along is not of the type that it has to be
     │   ├── Undecodable      422 the file is a broken picture
+    │   │   └── OutOfMemory      it takes more memory than a render has
     │   ├── TooLarge         422 the picture is over the pixel or byte budget
     │   ├── MissingExtra     501 that needs a library which is not installed
     │   └── Unavailable      503 try again later
@@ -32,11 +33,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Self
+from typing import Literal, Self
 
 __all__ = [
     "BadParameter",
     "BeingWritten",
+    "Blamed",
     "BodyTooLarge",
     "Busy",
     "ConfigError",
@@ -47,6 +49,7 @@ __all__ = [
     "MethodNotAllowed",
     "MissingExtra",
     "NotFound",
+    "OutOfMemory",
     "RequestError",
     "SourceChanged",
     "StorageError",
@@ -61,6 +64,8 @@ __all__ = [
     "nearest",
     "shown",
 ]
+
+Blamed = Literal["source", "frames", "variant"]
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -94,14 +99,15 @@ class ConfigError(ImageFactoryError):
 class RequestError(ImageFactoryError):
     """A request that is answered with an error status. ``str(error)`` is the public text.
 
-    *lasts_s* is for how many seconds a failed render may be remembered, and *is_of_recipe* says that the
-    source was decoded before it failed: another size of the same picture may do.
+    *lasts_s* is for how many seconds a failed render is remembered, 0 for not at all. *blames* says for what:
+    the ``source``, whose first frame can't be decoded for any variant; its ``frames``, which fails the
+    variants that move; or this ``variant`` alone.
     """
 
     status = 400
     code = "bad_request"
-    lasts_s = 10.0
-    is_of_recipe = False
+    lasts_s = 0.0
+    blames: Blamed = "variant"
 
     def again(self) -> Self:
         """The same error without traceback and cause: those keep pictures alive, and grow with each raise."""
@@ -215,15 +221,34 @@ class WrongType(RequestError):
         super().__init__(f"Content-Type is {given[:100]!r}, and has to be {wanted}")
 
 
+# What the decoder says of some bytes, it says again. Only other bytes, settings or decoders change that; the
+# last two come with a new process.
+_VERDICT_LASTS_S = 3600.0
+
+
 class Undecodable(RequestError):
-    """The source can't be decoded; *reason* names no path."""
+    """The source can't be decoded; *reason* names no path. *cost_a_worker*: the decoder did not say so, its
+    process ended."""
 
     status = 422
     code = "undecodable"
+    lasts_s = _VERDICT_LASTS_S
+    blames: Blamed = "source"
+    cost_a_worker = False
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"the source can't be decoded as a picture: {reason}")
+
+
+class OutOfMemory(Undecodable):
+    """A render takes more memory than it may have. Another size may take less."""
+
+    lasts_s = 10.0
+    blames: Blamed = "variant"
+
+    def __init__(self) -> None:
+        super().__init__("it takes more memory than there is")
 
 
 class TooLarge(RequestError):
@@ -231,6 +256,8 @@ class TooLarge(RequestError):
 
     status = 422
     code = "too_large"
+    lasts_s = _VERDICT_LASTS_S
+    blames: Blamed = "source"
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         self.what = what
@@ -278,7 +305,6 @@ class TimedOut(Unavailable):
     """A render, or the wait for somebody else's, went over ``[render] timeout_s``."""
 
     code = "timed_out"
-    lasts_s = 0.0  # that one had to wait says nothing about the picture
 
 
 class SourceChanged(ImageFactoryError):

@@ -15,7 +15,6 @@ from ..errors import (
     RequestError,
     SourceChanged,
     StorageError,
-    TimedOut,
     TooLarge,
     Unavailable,
     Undecodable,
@@ -34,6 +33,7 @@ __all__ = ["Identifier", "read_source"]
 _TRIES = 3
 # The pauses between the pieces of a slow upload are shorter.
 _WRITING_S = 5.0
+_UNREADABLE_S = 10.0
 
 
 def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -> Source:
@@ -78,7 +78,7 @@ class Identifier:
         # Broken headers by digest, and files that are no pictures by path: a crowd in front of one does not
         # have it read, or hashed, again and again.
         self._failures = Failures()
-        self._unreadable: Recent[Source] = Recent(RequestError.lasts_s)
+        self._unreadable: Recent[Source] = Recent()
 
     def source(self, path: str, waiter: Waiter | None = None) -> Source:
         """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
@@ -89,10 +89,12 @@ class Identifier:
         for _ in range(_TRIES):
             stamp = self._sources.stamp(path)
             try:
-                known = self._rows.get(path) or self._unreadable.get(path)
+                known = self._rows.get(path)
             except StorageError as error:
                 self._health.note(error)
-                known = self._unreadable.get(path)
+                known = None
+            if known is None and (unreadable := self._unreadable.get(path)):
+                known = unreadable[0]
             if known is not None and known.stamp == stamp and not known.is_racy:
                 return known
             try:
@@ -172,7 +174,7 @@ class Identifier:
     def _learn(self, source: Source, known: Source | None) -> None:
         if source.header is None:
             # Not in the index: another Pillow, or an extra, may read it tomorrow.
-            self._unreadable.put(source.path, source)
+            self._unreadable.put(source.path, source, _UNREADABLE_S)
         elif source != known:
             try:
                 self._rows.put(source)
@@ -181,7 +183,7 @@ class Identifier:
 
     def _read_in_turn(self, source: Source) -> tuple[Header | None, str]:
         """As ``_probe``, when the gate allows it."""
-        self._failures.recall(source.digest)
+        self._failures.recall_header(source.digest)
         with (
             self._gate.enter(),
             self._gate.render(self._timeout_s),
@@ -189,19 +191,19 @@ class Identifier:
         ):
             try:
                 return _probe(self._renderer, local)
-            except TimedOut as error:
-                self._failures.note(source.digest, error)
+            except RequestError as error:
+                self._failures.note_header(source.digest, error)
                 raise
 
 
 def _probe(renderer: Renderer, local: LocalFile) -> tuple[Header | None, str]:
     """The header of the file *local*, None where it is no picture or a broken one; and what is wrong with
-    that. Raises TimedOut, Unavailable."""
+    that. Raises TimedOut, Unavailable, and what may be otherwise the next time."""
     try:
         return renderer.probe(local.path, local.descriptor), ""
-    except Undecodable as error:
-        return None, error.reason
-    except TooLarge as error:
-        return None, str(error)
+    except (Undecodable, TooLarge) as error:
+        if error.blames != "source":
+            raise
+        return None, error.reason if isinstance(error, Undecodable) else str(error)
     except OSError as error:
         raise Unavailable("the picture can't be read at the moment") from error

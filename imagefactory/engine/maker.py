@@ -27,11 +27,10 @@ from ..errors import (
     RequestError,
     SourceChanged,
     StorageError,
-    TimedOut,
-    TooLarge,
     Unavailable,
     Undecodable,
 )
+from ..model.formats import ENCODINGS
 from ..model.job import Job, Rendered, Renderer
 from ..model.source import Source, Stamp
 from ..storage.body import Body
@@ -115,7 +114,8 @@ class Maker:
 
     def recall_failure(self, wanted: Wanted) -> None:
         """Raise what rendering *wanted* came to a moment ago, if it failed."""
-        self._failures.recall(_cause(wanted), wanted.key.text())
+        is_moving = wanted.recipe.anim and ENCODINGS[wanted.key.encoding].has_animation
+        self._failures.recall(wanted.key, is_moving=is_moving)
 
     def preview(self, source: Source, wanted: Wanted) -> bytes:
         """The bytes of *wanted*, rendered and not stored, for a look at the cache that leaves no trace in it.
@@ -245,11 +245,13 @@ class Maker:
                 rendered = replace(rendered, seconds={"wait": waited_s, **rendered.seconds})
                 for phase, seconds in rendered.seconds.items():
                     self._counters.observe(f"render_seconds {phase} {wanted.key.encoding}", seconds)
-        except (Undecodable, TooLarge, TimedOut) as error:
+        except RequestError as error:
+            if not error.lasts_s:  # it says nothing of this picture
+                raise
             if self._identifier.has_changed(source):
                 raise SourceChanged from error
             # What costs a worker is remembered all the same: a file that is cut off does not.
-            is_plain_no = isinstance(error, Undecodable) and error.lasts_s <= Undecodable.lasts_s
+            is_plain_no = type(error) is Undecodable and not error.cost_a_worker
             if is_plain_no and self._identifier.is_being_written(source):
                 raise BeingWritten from error
             self._note_failure(source, wanted, error)
@@ -267,8 +269,7 @@ class Maker:
 
     def _note_failure(self, source: Source, wanted: Wanted, error: RequestError) -> None:
         self._health.note_failure(source.path, error)
-        if not isinstance(error.__cause__, MemoryError):
-            self._failures.note(wanted.key.text() if error.is_of_recipe else _cause(wanted), error)
+        self._failures.note(wanted.key, error)
 
     def _job(self, source: Source, local: LocalFile, wanted: Wanted, target: Path | None) -> Job:
         settings = self._resolver.settings(wanted.key.encoding)
@@ -285,8 +286,3 @@ class Maker:
             may_transcode=wanted.recipe.quality == settings.get("quality"),
             descriptor=local.descriptor,
         )
-
-
-def _cause(wanted: Wanted) -> str:
-    """What a failure depends on: a source with broken late frames still makes a still picture."""
-    return f"{wanted.key.digest} {wanted.key.encoding} {wanted.recipe.anim}"

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import AvifImagePlugin, Image
 from PIL.IcoImagePlugin import IcoFile
 
-from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
+from ..errors import ImageFactoryError, OutOfMemory, SourceChanged, TooLarge, Undecodable
 from ..model.formats import SOURCE_FORMATS
 from ..model.job import Job
 from . import png_reader
@@ -69,7 +69,7 @@ def decoding(file: SourceFile, job: Job | None = None) -> Iterator[None]:
             limit = limits[type(error)] * (Image.MAX_IMAGE_PIXELS or 0)
             raise TooLarge("pixels or more", limit + 1, job.max_pixels if job else limit) from error
         if isinstance(error, MemoryError):
-            raise Undecodable("it takes more memory than there is") from error
+            raise OutOfMemory from error
         raise Undecodable("it is broken or cut off") from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import Undecodable
+from ..errors import OutOfMemory, RequestError, Undecodable
 from ..model.formats import ENCODINGS, SOURCE_FORMATS
 from ..model.geometry import settle
 from ..model.job import Job, Rendered
@@ -65,17 +65,28 @@ def render(
     target can't be written.
 
     *memory* may have, and gets, what is of use for the next job; the variant is the same without it, byte for
-    byte. *on_decoded* is called as soon as the (first frame of the) source is decoded or remembered: what
-    fails after it is the recipe's fault rather than the source's.
+    byte. *on_decoded* is called as soon as the (first frame of the) source is decoded or remembered: errors
+    after it blame the variant rather than the source, or the frames.
     """
+    is_decoded = False
+
+    def note_decoded() -> None:
+        nonlocal is_decoded
+        is_decoded = True
+        on_decoded()
+
     try:
         with SourceFile(job.source, job.descriptor) as file:
             check_unchanged(file, job.stamp)
-            rendered = _render(job, file, memory or Memory(0), on_decoded)
+            rendered = _render(job, file, memory or Memory(0), note_decoded)
             check_unchanged(file, job.stamp)
             return rendered
     except MemoryError as error:
-        raise Undecodable("it takes more memory than there is") from error
+        raise OutOfMemory from error
+    except RequestError as error:
+        if is_decoded and error.blames == "source":
+            error.blames = "variant"
+        raise
 
 
 def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[], object]) -> Rendered:
@@ -223,7 +234,12 @@ def _frames(
     for number in range(start, start + count):
         if number > start:
             watch.turn_to("decode")
-            decoders.load(job, file, picture, number)
+            try:
+                decoders.load(job, file, picture, number)
+            except Undecodable as error:
+                if error.blames == "source":
+                    error.blames = "frames"
+                raise
             watch.turn_to("resize")
             image = resized(_cut_out(picture, frame_plan.cut), placement.size, placement.box)
             image = _finish(image, frame_plan)

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageFactoryError, SourceChanged, TooLarge, Undecodable
+from ..errors import ImageFactoryError, OutOfMemory, RequestError, SourceChanged, TooLarge, Undecodable
 from ..model.job import Job, Rendered
 from ..model.recipe import parse
 from ..model.source import Header, Stamp, placeholder_in
@@ -166,6 +166,8 @@ def error_message(error: Exception) -> Message:
     """*error* as a message: one of ours that a renderer may raise, or an OSError."""
     if isinstance(error, TooLarge):
         arguments: list[Any] = [error.what, error.size, error.limit]
+    elif isinstance(error, OutOfMemory):
+        arguments = []
     elif isinstance(error, Undecodable):
         arguments = [error.reason]
     elif isinstance(error, OSError):
@@ -173,12 +175,21 @@ def error_message(error: Exception) -> Message:
     else:
         arguments = [str(error)]
     name = "OSError" if isinstance(error, OSError) else type(error).__name__
-    return {"is": "error", "name": name, "arguments": arguments}
+    blames = error.blames if isinstance(error, RequestError) else ""
+    return {"is": "error", "name": name, "arguments": arguments, "blames": blames}
 
 
 def error_from(message: Mapping[str, Any]) -> ImageFactoryError | OSError:
     """The error in *message*, to be raised; what is none of the known ones is a picture that can't be
     decoded."""
+    error = _error_from(message)
+    blames = message.get("blames")
+    if isinstance(error, RequestError) and blames in ("source", "frames", "variant"):
+        error.blames = blames
+    return error
+
+
+def _error_from(message: Mapping[str, Any]) -> ImageFactoryError | OSError:
     arguments = message["arguments"]
     match message["name"]:
         case "TooLarge":
@@ -187,6 +198,8 @@ def error_from(message: Mapping[str, Any]) -> ImageFactoryError | OSError:
             return SourceChanged(str(arguments[0]))
         case "OSError":
             return OSError(*arguments)
+        case "OutOfMemory":
+            return OutOfMemory()
         case "Undecodable":
             return Undecodable(str(arguments[0]))
         case _:

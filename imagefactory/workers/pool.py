@@ -6,11 +6,16 @@ process with threads; so it is safe under threads, prefork servers, gevent and p
 started when the first picture is to be rendered, and replaced at once when they end.
 
     the worker                      the answer
-    crashes on a job                once more in another worker; again: Undecodable (422)
-    uses too much processor time    Undecodable
-    is over the wall time           it is killed, TimedOut (503)
-    runs out of memory              Undecodable, by its own MemoryError; or a crash
-    can't be started                Unavailable (503), tried again after a second
+    crashes on a job                once more in another worker; again: Undecodable (422), for ten seconds
+    is killed                       once more in another worker; again: Unavailable (503), for ten seconds
+    uses too much processor time    Undecodable, for as long as the decoder's own no
+    is over the wall time           it is killed, TimedOut (503), for ten seconds
+    runs out of memory              OutOfMemory (422), by its own MemoryError; or a crash
+    can't be started                Unavailable, tried again after a second
+
+Only processor time is proof against a picture. A worker that was stopped, with its machine or by a signal,
+has used none of it when its wall time is over. One that was killed may have been the kernel's choice when
+another process took all memory.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import ImageFactoryError, RequestError, TimedOut, Unavailable, Undecodable
+from ..errors import RequestError, TimedOut, Unavailable, Undecodable
 from ..model.job import Job, Rendered
 from ..model.source import Header
 from . import messages
@@ -48,8 +53,9 @@ _CODE = (
     "import sys,json;sys.path[:]=json.loads(sys.argv.pop());"
     "from imagefactory.workers.worker import main;main()"
 )
-# A failure that costs a worker, or all of a job's time, is remembered longer than a decoder's plain no.
-_COSTLY_S = 300.0
+# For how long a failure that proves nothing is remembered: a crowd in front of one variant takes a worker, or
+# a slot for all of ``timeout_s``, no more often than that.
+_UNPROVEN_S = 10.0
 
 # glibc gives large blocks back to the kernel when they are freed, and for each picture gets them again page
 # by page: 7,000 page faults for a 3 MP PNG, 41 ms instead of 26. A worker keeps them until it is idle.
@@ -142,27 +148,31 @@ class Pool:
                     message, body = worker.ask(task, descriptor, self._timeout_s)
                 except TimeoutError:
                     worker.kill()
-                    raise _costly(
-                        TimedOut(f"rendering it takes more than {self._timeout_s:g} seconds"), worker
-                    ) from None
+                    raise self._timed_out() from None
                 except _Ended as end:
                     if end.signal_number == signal.SIGXCPU:
-                        problem = "rendering it takes too much processor time"
-                        raise _costly(Undecodable(problem), worker) from None
+                        error = Undecodable("rendering it takes too much processor time")
+                        error.blames = "variant" if worker.was_decoded else "source"
+                        error.cost_a_worker = True
+                        raise error from None
+                    if end.signal_number == signal.SIGALRM:  # stopped together with us, and quicker
+                        raise self._timed_out() from None
                     crashes += worker.was_begun  # else it was dead before it got the job
                     if crashes == 2:
-                        problem = "the process that renders it crashed, twice"
-                        raise _costly(Undecodable(problem), worker) from None
+                        raise _crashed(end.signal_number) from None
                     _log.warning("a render worker ended (signal %s), trying another", end.signal_number)
                     continue
             try:
                 if message.get("is") != "error":
                     return read(message, body)
-                error = messages.error_from(message)
+                failure = messages.error_from(message)
             except (LookupError, TypeError, ValueError, AttributeError):  # who knows what a picture did to it
-                error = Undecodable("the process that renders it gave no answer that makes sense")
-            raise _judged(error, worker)
+                failure = Undecodable("the process that renders it gave no answer that makes sense")
+            raise failure
         raise Unavailable("pictures can't be rendered at the moment")
+
+    def _timed_out(self) -> RequestError:
+        return _unproven(TimedOut(f"rendering it takes more than {self._timeout_s:g} seconds"))
 
     @contextmanager
     def _taken(self, source: str) -> Iterator[_Worker]:
@@ -437,14 +447,16 @@ def _python() -> str:
     return sys.executable if name.startswith(("python", "pypy")) else str(Path(sys.prefix, "bin", "python3"))
 
 
-def _costly(error: RequestError, worker: _Worker) -> RequestError:
-    """*error*, to be remembered for long; of the recipe if the source was decoded before."""
-    error.lasts_s = _COSTLY_S
-    error.is_of_recipe = worker.was_decoded
-    return error
+def _crashed(signal_number: int) -> RequestError:
+    if signal_number == signal.SIGKILL:  # by an operator or the kernel: no decoder does that to itself
+        return _unproven(Unavailable("the process that renders it was ended, twice"))
+    error = Undecodable("the process that renders it crashed, twice")
+    error.cost_a_worker = True
+    return _unproven(error)
 
 
-def _judged(error: ImageFactoryError | OSError, worker: _Worker) -> ImageFactoryError | OSError:
-    if isinstance(error, RequestError):
-        error.is_of_recipe = worker.was_decoded
+def _unproven(error: RequestError) -> RequestError:
+    """*error*, to be remembered for seconds, of the variant alone."""
+    error.lasts_s = _UNPROVEN_S
+    error.blames = "variant"
     return error

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ImageFactoryError, Undecodable
+from ..errors import ImageFactoryError, OutOfMemory
 from ..model.job import Job, Rendered
 from . import messages
 
@@ -85,9 +85,8 @@ def _render(job: Job, memory: Memory, tell: Callable[[], None]) -> Rendered:
 
     try:
         return render(job, memory, tell)
-    except Undecodable as error:
-        if not isinstance(error.__cause__, MemoryError):
-            raise
+    except OutOfMemory:
+        pass  # its traceback holds pictures, until here
     memory.clear()  # what it remembers of the source counts against the bound too
     return render(job, memory, tell)
 

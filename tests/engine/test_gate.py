@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 from support.asking import Counting, ask
+from support.drawing import at_rest, quarters, written
 from support.serving import eventually
 
 from imagefactory.engine import gate
 from imagefactory.engine.failures import Recent
 from imagefactory.engine.gate import Gate
-from imagefactory.errors import Busy, TimedOut, Undecodable
+from imagefactory.errors import Blamed, Busy, RequestError, TimedOut, TooLarge, Undecodable
 from imagefactory.factory import Parts
 from imagefactory.model.job import Job
 from imagefactory.model.source import Header
@@ -123,23 +125,30 @@ def test_slots_are_neither_lost_nor_made_by_a_crowd_that_gives_up() -> None:
     assert (gate.running, gate.waiting) == (0, 0)
 
 
-def test_values_are_forgotten_each_in_its_time() -> None:
-    recent: Recent[str] = Recent(0.05)
-    recent.put("short", "value")
+def test_values_are_forgotten_each_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    recent: Recent[str] = Recent()
     recent.put("long", "value", 60)
-    assert (recent.get("short"), recent.get("long")) == ("value", "value")
-    time.sleep(0.06)
-    assert (recent.get("short"), recent.get("long")) == (None, "value")
+    recent.put("short", "value", 5)
+    assert (recent.get("short"), recent.get("long")) == (("value", 5), ("value", 60))
+    now_s += 5
+    assert (recent.get("short"), recent.get("long")) == (None, ("value", 55))
+
+
+def test_the_oldest_values_make_room() -> None:
+    recent: Recent[int] = Recent(3)
+    for number in (1, 2, 3, 1, 4):
+        recent.put(str(number), number, 60)
+    assert [number for number in range(1, 5) if recent.get(str(number))] == [1, 3, 4]
 
 
 # --- what a failure means for the next request ------------------------------------------------------------
 
 
-def fail_with(
-    renderer: Counting, error: Undecodable | TimedOut, *, is_of_recipe: bool, lasts_s: float = 50
-) -> None:
-    error.is_of_recipe = is_of_recipe
-    error.lasts_s = lasts_s
+def fail_with(renderer: Counting, error: RequestError, blames: Blamed) -> None:
+    error.blames = blames
+    error.lasts_s = 50
 
     def refuse(job: Job) -> None:
         raise error.again()
@@ -147,46 +156,87 @@ def fail_with(
     renderer.before = refuse
 
 
-@pytest.mark.parametrize("error", [Undecodable("it crashed"), TimedOut("too long")])
-def test_a_source_that_fails_is_not_tried_again_in_another_size(
-    assemble: Assemble, renderer: Counting, error: Undecodable | TimedOut
+def is_refused(parts: Parts, path: str = "cats/tom.jpg", **parameters: object) -> bool:
+    try:
+        ask(parts, path, **parameters)
+    except RequestError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("error", [Undecodable("it is cut off"), TooLarge("pixels", 2, 1)])
+def test_what_the_decoder_says_of_a_source_holds_for_all_its_variants(
+    assemble: Assemble, pictures: Path, renderer: Counting, error: RequestError
 ) -> None:
+    at_rest(pictures / "cats/tom.jpg")
     parts = assemble()
-    fail_with(renderer, error, is_of_recipe=False)
-    for width in (50, 50, 60):
-        with pytest.raises(type(error)):
-            ask(parts, scalex=width)
+    fail_with(renderer, error, "source")
+    for encoding in ("jpeg", "webp", "png"):
+        for width in (50, 60):
+            with pytest.raises(type(error)):
+                ask(parts, scalex=width, encoding=encoding)
     assert renderer.renders == 1
+
+
+def test_what_it_says_of_late_frames_holds_for_what_moves(
+    assemble: Assemble, pictures: Path, renderer: Counting
+) -> None:
+    frames = [quarters(60, 40).rotate(90 * turn) for turn in range(4)]
+    frames[0].save(pictures / "whole.png", save_all=True, append_images=frames[1:])
+    data = (pictures / "whole.png").read_bytes()
+    at_rest(written(pictures, "cut.png", data[: len(data) * 9 // 10]))
+    parts = assemble()
+    for width in (30, 20):
+        for encoding in ("webp", "gif", "png"):
+            assert is_refused(parts, "cut.png", scalex=width, encoding=encoding)
+        assert not is_refused(parts, "cut.png", scalex=width, encoding="jpeg")
+        assert not is_refused(parts, "cut.png", scalex=width, encoding="webp", anim=0)
+    assert renderer.renders == 5  # the first one that moves, and those that do not
 
 
 @pytest.mark.parametrize("error", [Undecodable("too much processor time"), TimedOut("too long")])
-def test_a_recipe_that_fails_leaves_the_other_sizes_of_its_source_alone(
-    assemble: Assemble, renderer: Counting, error: Undecodable | TimedOut
+def test_a_variant_that_fails_leaves_the_others_of_its_source_alone(
+    assemble: Assemble, pictures: Path, renderer: Counting, error: RequestError
 ) -> None:
     """Else anybody could have a picture refused to all, by asking for it in a size that takes too long."""
+    at_rest(pictures / "cats/tom.jpg")
     parts = assemble()
-    fail_with(renderer, error, is_of_recipe=True)
+    fail_with(renderer, error, "variant")
     for _ in range(3):
-        with pytest.raises(type(error)):
-            ask(parts, scalex=50)
+        assert is_refused(parts, scalex=50)
     assert renderer.renders == 1
     renderer.before = lambda job: None
     assert ask(parts, scalex=60).result == "miss"
-    with pytest.raises(type(error)):
-        ask(parts, scalex=50)
+    assert is_refused(parts, scalex=50)
 
 
-def test_a_costly_failure_is_remembered_for_longer(
-    assemble: Assemble, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+def test_retry_after_is_when_it_is_tried_again(
+    site: Callable[..., FlaskClient], renderer: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = site()
+    fail_with(renderer, TimedOut("too long"), "variant")
+    now_s = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    for now_s[0], seconds in ((1000, "50"), (1000.5, "50"), (1020, "30"), (1049.5, "1")):
+        answer = client.get("/picture/flag.png?w=50")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, seconds)
+    renderer.before = lambda job: None
+    now_s[0] = 1050
+    assert client.get("/picture/flag.png?w=50").status_code == 200
+
+
+def test_what_a_decoder_says_is_remembered_for_long(
+    assemble: Assemble, pictures: Path, renderer: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (pictures / "cats/tom.jpg").read_bytes()
+    at_rest(written(pictures, "cut.jpg", whole[: len(whole) // 2]))
     parts = assemble()
-    fail_with(renderer, Undecodable("it crashed"), is_of_recipe=False, lasts_s=300)
     with pytest.raises(Undecodable):
-        ask(parts, scalex=50)
-    later = time.monotonic() + 100
+        ask(parts, "cut.jpg", scalex=50)
+    later = time.monotonic() + 1000
     monkeypatch.setattr(time, "monotonic", lambda: later)
     with pytest.raises(Undecodable):
-        ask(parts, scalex=60)
+        ask(parts, "cut.jpg", scalex=60, encoding="webp")
     assert renderer.renders == 1
 
 

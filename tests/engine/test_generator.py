@@ -382,7 +382,7 @@ def test_what_costs_a_worker_is_remembered_though_it_was_just_written(
 ) -> None:
     def crash(job: Job) -> None:
         error = Undecodable("the process that renders it crashed, twice")
-        error.lasts_s = 300
+        error.cost_a_worker = True
         raise error
 
     parts = assemble()

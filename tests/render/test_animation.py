@@ -369,8 +369,9 @@ def test_an_encoder_that_fails_late_gives_no_picture(
         animated(tmp_path, "gif", walk()), encoding, target=tmp_path / "target" if has_target else None
     )
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(Undecodable, match="can't be written"):
+    with pytest.raises(Undecodable, match="can't be written") as caught:
         render.render(work)
+    assert caught.value.blames == "variant"
 
 
 @pytest.mark.parametrize("encoding", MOVING)
@@ -395,8 +396,9 @@ def test_a_frame_cut_off_is_undecodable(tmp_path: Path) -> None:
             work = job(source, "webp", width=50)
         except Undecodable:
             continue
-        with pytest.raises(Undecodable, match="broken or cut off"):
+        with pytest.raises(Undecodable, match="broken or cut off") as caught:
             render.render(work)
+        assert caught.value.blames == "frames"
 
 
 @pytest.mark.parametrize("encoding", MOVING)

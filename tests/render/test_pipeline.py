@@ -35,7 +35,7 @@ from support.drawing import (
     written,
 )
 
-from imagefactory.errors import SourceChanged, TooLarge, Undecodable
+from imagefactory.errors import OutOfMemory, SourceChanged, TooLarge, Undecodable
 from imagefactory.model.formats import ENCODINGS
 from imagefactory.model.recipe import Rect
 from imagefactory.model.source import Header
@@ -52,6 +52,32 @@ def each_filter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(resizing, "_fast", lambda: None)
     elif resizing._fast() is None:
         pytest.skip('needs the extra "fast"')
+
+
+# --- what an error blames -----------------------------------------------------------------------------------
+
+
+def test_a_source_that_is_cut_off_is_to_blame(tmp_path: Path) -> None:
+    whole = encoded(scene(), "JPEG")
+    with pytest.raises(Undecodable) as caught:
+        rendered(written(tmp_path, "a.jpg", whole[: len(whole) // 2]), width=50)
+    assert caught.value.blames == "source"
+
+
+@pytest.mark.parametrize("step", ["open_within_budget", "load"])
+def test_too_little_memory_blames_the_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Another size may be decoded at a smaller scale."""
+
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    work = job(save(tmp_path, "a.jpg", scene()), width=50)
+    monkeypatch.setattr(decoders, step, fail)
+    with pytest.raises(OutOfMemory) as caught:
+        render.render(work)
+    assert caught.value.blames == "variant"
 
 
 # --- turning --------------------------------------------------------------------------------------------

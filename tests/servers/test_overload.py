@@ -118,7 +118,11 @@ def test_what_is_too_much_is_told_at_once_and_the_rest_is_done(tmp_path: Path, p
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 @pytest.mark.parametrize(
     ("number", "timeout_s", "status", "code"),
-    [(signal.SIGKILL, 30, 422, b'"undecodable"'), (signal.SIGSTOP, 3, 503, b'"timed_out"')],
+    [
+        (signal.SIGSEGV, 30, 422, b'"undecodable"'),
+        (signal.SIGKILL, 30, 503, b'"unavailable"'),
+        (signal.SIGSTOP, 3, 503, b'"timed_out"'),
+    ],
 )
 def test_a_variant_that_ends_its_workers_is_refused_and_nothing_else_is(
     tmp_path: Path, pictures: Path, number: int, timeout_s: int, status: int, code: bytes

@@ -19,12 +19,25 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from support.asking import ask
 from support.drawing import quarters, scene
 from support.jobs import job
 from support.open_files import open_below
 from support.serving import eventually
 
-from imagefactory.errors import SourceChanged, TimedOut, TooLarge, Unavailable, Undecodable
+from imagefactory import factory
+from imagefactory.config import Config
+from imagefactory.errors import (
+    Blamed,
+    OutOfMemory,
+    RequestError,
+    SourceChanged,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    Undecodable,
+)
+from imagefactory.factory import Parts
 from imagefactory.model.job import Job
 from imagefactory.model.recipe import Recipe
 from imagefactory.model.source import Stamp
@@ -196,7 +209,7 @@ def test_a_broken_source_is_undecodable_and_the_worker_stays(
     pool = make(1)
     with pytest.raises(Undecodable, match="broken or cut off") as error:
         pool.probe(picture) if name == "probe" else pool.render(job(picture))
-    assert not error.value.is_of_recipe
+    assert error.value.blames == "source"
     [pid] = pool.pids()
     quarters().save(picture)
     assert pool.render(job(picture)).body
@@ -221,9 +234,17 @@ def test_a_worker_killed_on_a_job_is_replaced_and_the_job_done(
     assert len(pool.pids()) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_a_source_that_crashes_two_workers_is_undecodable(
-    make: Callable[..., Pool], picture: Path, number: int
+@pytest.mark.parametrize(
+    ("number", "kind", "problem"),
+    [
+        (signal.SIGSEGV, Undecodable, "crashed, twice"),
+        (signal.SIGABRT, Undecodable, "crashed, twice"),
+        (signal.SIGKILL, Unavailable, "was ended, twice"),  # no decoder does that to itself
+        (signal.SIGALRM, TimedOut, "more than 30 seconds"),  # its own, when it was stopped with its server
+    ],
+)
+def test_a_variant_that_ends_two_workers_is_refused_for_seconds(
+    make: Callable[..., Pool], picture: Path, number: int, kind: type[RequestError], problem: str
 ) -> None:
     pool = make(1)
     thread, found = begin(pool, slow(picture))
@@ -235,11 +256,10 @@ def test_a_source_that_crashes_two_workers_is_undecodable(
                 os.kill(worker.pid, number)
         time.sleep(0.005)
     [error] = found
-    assert isinstance(error, Undecodable), error
-    assert "crashed, twice" in str(error)
-    assert error.is_of_recipe, "it was decoded"
-    assert error.lasts_s > 60
-    assert len(killed) == 2
+    assert type(error) is kind
+    assert problem in str(error)
+    assert (error.blames, error.lasts_s) == ("variant", 10)
+    assert len(killed) == (1 if number == signal.SIGALRM else 2)
     assert pool.render(job(picture)).body
 
 
@@ -257,10 +277,34 @@ def test_a_worker_that_hangs_is_killed_in_time(make: Callable[..., Pool], pictur
     [error] = found
     assert isinstance(error, TimedOut), error
     assert "1.5 seconds" in str(error)
-    assert error.lasts_s > 60
+    assert (error.blames, error.lasts_s) == ("variant", 10)
     assert time.monotonic() - began < 25
     assert not exists(first)
     assert len(pool.pids()) == 2
+
+
+def test_a_worker_that_is_stopped_condemns_no_picture(
+    make: Callable[..., Pool], configure: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a paused machine. The variant is tried again when Retry-After says so, all others at once."""
+    monkeypatch.setattr(pool_module, "_UNPROVEN_S", 2.0)
+    pool = make(1, timeout_s=1.0)
+    parts = factory.assemble(configure(), pool)
+    assert ask(parts, scalex=30).result == "miss"
+    [pid] = pool.pids()
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(TimedOut) as stopped:
+        ask(parts, scalex=40)
+    assert ask(parts, scalex=50).result == "miss"
+    assert ask(parts, scalex=40, encoding="webp").result == "miss"
+    assert stopped.value.retry_after_s == 2
+    assert eventually(lambda: is_made(parts), 20)
+
+
+def is_made(parts: Parts) -> bool:
+    with suppress(TimedOut):
+        return ask(parts, scalex=40).result == "miss"
+    return False
 
 
 def test_too_much_processor_time_is_the_jobs_own_fault(make: Callable[..., Pool], picture: Path) -> None:
@@ -272,7 +316,7 @@ def test_too_much_processor_time_is_the_jobs_own_fault(make: Callable[..., Pool]
         patch.setattr("imagefactory.workers.pool._cpu_s", lambda timeout_s: 1)
         with pytest.raises(Undecodable, match="too much processor time") as error:
             pool.render(replace(slow(picture), encoding="avif", effort={"speed": 0}))
-    assert error.value.is_of_recipe
+    assert (error.value.blames, error.value.lasts_s) == ("variant", 3600)
     assert pool.render(job(picture)).body
 
 
@@ -283,7 +327,8 @@ def test_a_job_that_eats_memory_meets_the_bound(make: Callable[..., Pool], pictu
     [pid] = pool.pids()
     with pytest.raises(Undecodable, match=r"memory|crashed") as error:
         pool.render(slow(picture))
-    assert error.value.is_of_recipe
+    assert error.value.blames == "variant"
+    assert error.value.lasts_s <= 10
     assert pool.render(job(picture)).body
     assert pool.pids() == [pid], "a MemoryError costs no worker"
 
@@ -622,6 +667,15 @@ def test_a_worker_that_answers_nonsense_does_no_harm(
 def test_an_error_of_another_name_is_never_made(name: str) -> None:
     error = messages.error_from({"name": name, "arguments": ["x"]})
     assert isinstance(error, Undecodable)
+
+
+@pytest.mark.parametrize("blames", ["source", "frames", "variant"])
+@pytest.mark.parametrize("error", [Undecodable("it is cut off"), TooLarge("pixels", 2, 1), OutOfMemory()])
+def test_an_error_keeps_what_it_blames(error: RequestError, blames: Blamed) -> None:
+    error.blames = blames
+    again = messages.error_from(json.loads(json.dumps(messages.error_message(error))))
+    assert isinstance(again, type(error))
+    assert (str(again), again.blames, again.lasts_s) == (str(error), blames, error.lasts_s)
 
 
 @LINUX
