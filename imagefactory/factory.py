@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .common.cores import cores
 from .config import Config
 from .engine.counters import Counters
 from .engine.finder import Finder
-from .engine.gate import Gate
+from .engine.gate import Gate, Hashing
 from .engine.generator import Generator
 from .engine.health import Health
 from .engine.identify import Identifier, read_source
@@ -104,14 +105,19 @@ def assemble(
     disk = store if isinstance(store, DiskStore) else None
     timeout_s = config.render.timeout_s
     counters, health = Counters(), Health(store, clock)
-    gate = Gate(slots(config.render), config.render.queue, max(1, config.server.threads - _FREE_THREADS))
+    places = max(1, config.server.threads - _FREE_THREADS)
+    gate = Gate(slots(config.render), config.render.queue, places)
+    hashing = Hashing(max(1, cores() // 2), max(1, places // 4), timeout_s)
     counters.meters += [gate.gauges, health.gauges]
     keeper = Keeper(store, disk, counters, health, clock)
-    identifier = Identifier(site.sources, store.index.sources, renderer, gate, health, clock, timeout_s)
+    identifier = Identifier(
+        site.sources, store.index.sources, renderer, gate, hashing, health, clock, timeout_s
+    )
     finder = Finder(
         site.sources,
         store,
         health,
+        hashing,
         may_give_originals=site.access.has_originals,
     )
     maker = Maker(

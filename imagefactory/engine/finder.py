@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
+from typing import BinaryIO
 
-from ..errors import NotFound, StorageError
+from ..errors import NotFound, StorageError, Unavailable
 from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
-from ..model.source import Source
+from ..model.source import Source, Stamp
 from ..storage.body import Body
 from ..storage.protocols import Contents, Store
 from .answer import Answer, stored_answer
+from .gate import Hashing
 from .health import Health
 from .resolve import Wanted
 
@@ -18,13 +21,16 @@ __all__ = ["Finder"]
 
 
 class Finder:
-    """Finds in *store* and *sources*, and notes in *health* what fails. *may_give_originals*: they are
-    open."""
+    """Finds in *store* and *sources*, and notes in *health* what fails. Originals are hashed when *hashing*
+    lets them. *may_give_originals*: they are open."""
 
-    def __init__(self, sources: Contents, store: Store, health: Health, *, may_give_originals: bool) -> None:
+    def __init__(
+        self, sources: Contents, store: Store, health: Health, hashing: Hashing, *, may_give_originals: bool
+    ) -> None:
         self._sources = sources
         self._store = store
         self._health = health
+        self._hashing = hashing
         self._may_give_originals = may_give_originals
         self._epoch = 0
 
@@ -70,8 +76,21 @@ class Finder:
         file, stamp = self._sources.open(source.path)
         if stamp == source.stamp and not source.is_racy:
             return Body(file=file)
-        with file:
-            if not may_hash:
-                return None
-            data = file.read()
-        return Body(data) if hashlib.sha256(data).hexdigest() == source.digest else None
+        try:
+            if may_hash and self._has_digest(file, stamp, source.digest):
+                return Body(file=file)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return None
+
+    def _has_digest(self, file: BinaryIO, stamp: Stamp, digest: str) -> bool:
+        """Whether the bytes of *file*, which had *stamp* when it was opened, are those of *digest*."""
+        try:
+            with self._hashing.turn(stamp.size):
+                found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+            file.seek(0)
+            return found == digest and Stamp.of(os.fstat(file.fileno())) == stamp
+        except OSError as error:
+            raise Unavailable("the picture can't be read at the moment") from error

@@ -2,11 +2,13 @@
 
 Where nothing changed that is one stat and a look into the index;
 new bytes are hashed, and their header is read by the renderer.
+What does not start as a picture is not hashed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -19,13 +21,13 @@ from ..errors import (
     Unavailable,
     Undecodable,
 )
-from ..model.formats import PICTURE_SUFFIXES
+from ..model.formats import HEAD_BYTES, PICTURE_SUFFIXES, may_be_picture
 from ..model.job import Renderer
-from ..model.source import Header, Source
-from ..storage.protocols import LocalFile, SourceRows, Sources
+from ..model.source import Header, Source, Stamp
+from ..storage.protocols import Contents, LocalFile, SourceRows, Sources
 from .failures import Failures, Recent
 from .flights import Flights, Waiter
-from .gate import Gate
+from .gate import Gate, Hashing
 from .health import Health
 
 __all__ = ["Identifier", "read_source"]
@@ -33,7 +35,7 @@ __all__ = ["Identifier", "read_source"]
 _TRIES = 3
 # The pauses between the pieces of a slow upload are shorter.
 _WRITING_S = 5.0
-_UNREADABLE_S = 10.0
+_KEPT_S = 3600.0
 
 
 def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -> Source:
@@ -41,6 +43,8 @@ def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -
     ``Identifier.source``."""
     for _ in range(_TRIES):
         try:
+            if other := _no_picture(sources, path):
+                return other
             digest, stamp = sources.digest(path)
             with sources.fetch(path, stamp) as local:
                 header, problem = _probe(renderer, local)
@@ -53,8 +57,9 @@ def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -
 
 
 class Identifier:
-    """What *rows* know of *sources*. Headers are read by *renderer*, when *gate* lets them and for at most
-    *timeout_s* seconds; *clock* gives unix seconds. What fails is noted in *health*."""
+    """What *rows* know of *sources*. Files are hashed when *hashing* lets them. Headers are read by
+    *renderer* when *gate* lets them, for at most *timeout_s* seconds; *gate* also bounds the requests that
+    wait. *clock* gives unix seconds. What fails is noted in *health*."""
 
     def __init__(
         self,
@@ -62,6 +67,7 @@ class Identifier:
         rows: SourceRows,
         renderer: Renderer,
         gate: Gate,
+        hashing: Hashing,
         health: Health,
         clock: Callable[[], float],
         timeout_s: float,
@@ -70,15 +76,15 @@ class Identifier:
         self._rows = rows
         self._renderer = renderer
         self._gate = gate
+        self._hashing = hashing
         self._health = health
         self._clock = clock
         self._timeout_s = timeout_s
         self._hashings: Flights[tuple[Source, bool]] = Flights()
         self._probings: Flights[Source] = Flights()
-        # Broken headers by digest, and files that are no pictures by path: a crowd in front of one does not
-        # have it read, or hashed, again and again.
         self._failures = Failures()
-        self._unreadable: Recent[Source] = Recent()
+        # Broken pictures that the index could not take: they are not hashed again and again.
+        self._unstored: Recent[Source] = Recent()
 
     def source(self, path: str, waiter: Waiter | None = None) -> Source:
         """What is known of the source at *path*, true for the bytes it has now. One stat if nothing changed.
@@ -88,17 +94,11 @@ class Identifier:
         """
         for _ in range(_TRIES):
             stamp = self._sources.stamp(path)
-            try:
-                known = self._rows.get(path)
-            except StorageError as error:
-                self._health.note(error)
-                known = None
-            if known is None and (unreadable := self._unreadable.get(path)):
-                known = unreadable[0]
+            known = self._known(path)
             if known is not None and known.stamp == stamp and not known.is_racy:
                 return known
             try:
-                work = partial(self._read, path, known)
+                work = partial(self._read, path, stamp, known)
                 (source, is_complete), _ = self._hashings.run(
                     (path, stamp), work, self._timeout_s, waiter, self._gate.follow
                 )
@@ -141,15 +141,29 @@ class Identifier:
         try:
             if self._sources.stamp(source.path) != source.stamp:
                 return True
-            return source.is_racy and self._sources.digest(source.path)[0] != source.digest
+            return source.is_racy and self._digest(source.path, source.stamp.size)[0] != source.digest
         except (RequestError, SourceChanged):
             return True
 
-    def _read(self, path: str, known: Source | None) -> tuple[Source, bool]:
-        """The source at *path*, hashed; and whether that is all, as the bytes are the *known* ones. Else its
-        header is to be read."""
+    def _known(self, path: str) -> Source | None:
+        try:
+            known = self._rows.get(path)
+        except StorageError as error:
+            self._health.note(error)
+            known = None
+        if known is None and (unstored := self._unstored.get(path)):
+            return unstored[0]
+        return known
+
+    def _read(self, path: str, stamp: Stamp, known: Source | None) -> tuple[Source, bool]:
+        """The source at *path*, which had *stamp*, hashed; and whether that is all, as the bytes are the
+        *known* ones or no picture. Else its header is to be read."""
+        if other := _no_picture(self._sources, path):
+            self._check_at_rest(other)
+            return other, True
         now_s = self._clock()
-        digest, stamp = self._sources.digest(path)
+        with self._gate.enter() if self._hashing.is_large(stamp.size) else nullcontext():
+            digest, stamp = self._digest(path, stamp.size)
         source = Source(path, stamp, digest, None, not self._sources.is_settled(stamp, now_s))
         if known is None or known.digest != digest:
             return source, False
@@ -157,29 +171,37 @@ class Identifier:
         self._learn(source, known)
         return source, True
 
+    def _digest(self, path: str, size: int) -> tuple[str, Stamp]:
+        with self._hashing.turn(size):
+            return self._sources.digest(path)
+
     def _read_header(self, source: Source) -> Source:
         """Have the header of *source* read. Raises SourceChanged when that may be of other bytes."""
         header, problem = self._read_in_turn(source)
         if self._sources.stamp(source.path) != source.stamp:
             raise SourceChanged
-        is_named_so = source.path.rpartition(".")[2].lower() in PICTURE_SUFFIXES
-        if header is None and (problem or is_named_so) and self.is_being_written(source):
-            raise BeingWritten
+        source = replace(source, header=header, problem=problem)
+        if header is None:
+            self._check_at_rest(source)
         if problem:
             self._health.note_failure(source.path, Undecodable(problem))
-        source = replace(source, header=header, problem=problem)
         self._learn(source, None)
         return source
 
+    def _check_at_rest(self, source: Source) -> None:
+        """Raise BeingWritten where *source*, which is no picture, may become one."""
+        is_named_so = source.path.rpartition(".")[2].lower() in PICTURE_SUFFIXES
+        if (source.problem or is_named_so) and self.is_being_written(source):
+            raise BeingWritten
+
     def _learn(self, source: Source, known: Source | None) -> None:
-        if source.header is None:
-            # Not in the index: another Pillow, or an extra, may read it tomorrow.
-            self._unreadable.put(source.path, source, _UNREADABLE_S)
-        elif source != known:
+        if source != known:
             try:
                 self._rows.put(source)
             except StorageError as error:
                 self._health.note(error)
+                if source.header is None:
+                    self._unstored.put(source.path, source, _KEPT_S)
 
     def _read_in_turn(self, source: Source) -> tuple[Header | None, str]:
         """As ``_probe``, when the gate allows it."""
@@ -194,6 +216,18 @@ class Identifier:
             except RequestError as error:
                 self._failures.note_header(source.digest, error)
                 raise
+
+
+def _no_picture(sources: Contents, path: str) -> Source | None:
+    """What there is to know of the file at *path* if it does not start as a picture; it has no digest. Reads
+    its first bytes. Raises as ``Contents.open``."""
+    file, stamp = sources.open(path)
+    try:
+        with file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise Unavailable("the picture can't be read at the moment") from error
+    return None if may_be_picture(head) else Source(path, stamp, "", None)
 
 
 def _probe(renderer: Renderer, local: LocalFile) -> tuple[Header | None, str]:

@@ -5,12 +5,17 @@ How an encoding is written is in ``render.encoders``, its settings are in ``conf
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Literal
 
+from ..version import __version__
 from .source import Header
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "CLASSIC",
     "ENCODINGS",
     "EVERYWHERE",
+    "HEAD_BYTES",
     "KNOWN_ENCODINGS",
     "MODERN",
     "NEEDS_EXTRA",
@@ -26,8 +32,10 @@ __all__ = [
     "USUAL",
     "Encoding",
     "SourceFormat",
+    "decoders",
     "default_encoding",
     "fallback_encoding",
+    "may_be_picture",
 ]
 
 
@@ -133,11 +141,44 @@ SOURCE_FORMATS: Mapping[str, SourceFormat] = MappingProxyType(
     }
 )
 
+# How many bytes of a file tell whether it may be a picture.
+HEAD_BYTES = 64
+# How they start, at the least: what Pillow and pillow-heif look for. A BMP is looked at more closely when it
+# is opened, as words start with "BM", too.
+_STARTS = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"\0\0\1\0"),
+    *(b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+"),
+    *(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
+)
+# Brands of files in boxes (ISO/IEC 14496-12) that are no films.
+_BRANDS = re.compile(b"avi[fs]|he[iv][cxms]|mif1|msf1")
+
 # A file with one of these names is meant to be a picture: if it can't be read as one, that is worth saying.
 PICTURE_SUFFIXES = frozenset(
     """jpg jpeg jpe jfif mpo png apng webp avif avifs gif tif tiff bmp ico
     jp2 j2k jpx jpf heic heif hif""".split()  # noqa: SIM905  # a list of 22 strings is 22 lines
 )
+
+
+def may_be_picture(head: bytes) -> bool:
+    """Whether a file that starts with *head* (``HEAD_BYTES`` of it, or all) may be in a format that sources
+    have, with whatever extra. False is sure: no decoder would take it."""
+    if head[4:8] == b"ftyp":
+        return _BRANDS.search(head, 8) is not None
+    return head.startswith(_STARTS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+
+
+@cache
+def decoders() -> str:
+    """What reads sources here, with versions: what one of these could not read, another may."""
+    return f"{__version__} pillow {_version('pillow')} heif {_version('pillow-heif')}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version_of(package)
+    except PackageNotFoundError:
+        return "-"
 
 
 def default_encoding(header: Header) -> str:

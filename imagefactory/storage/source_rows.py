@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..model.formats import SOURCE_FORMATS
+from ..model.formats import SOURCE_FORMATS, decoders
 from ..model.source import Header, Source, Stamp, placeholder_in
 from ..model.variant import is_digest
 from .database import Database, Execute, text_of, to_json, unseal
@@ -47,6 +47,8 @@ class DiskSourceRows:
         """Remember *source* under its path."""
         header = source.header and asdict(source.header)
         row = {"stamp": source.stamp, "digest": source.digest, "is_racy": source.is_racy, "header": header}
+        if source.header is None:
+            row |= {"problem": source.problem, "decoders": decoders()}
         if source.placeholder:  # the last one: see ``unchanged``
             row["placeholder"] = source.placeholder
         self._database.put(f"source {source.path}", row, "source")
@@ -126,10 +128,11 @@ def _source(path: str, row: Any) -> Source | None:
     """What the value of a row says of the source at *path*; None where it makes no sense."""
     try:
         header = row["header"] and Header(**row["header"])
-        placeholder = placeholder_in(row.get("placeholder"))
-        source = Source(
-            path, Stamp(*row["stamp"]), row["digest"], header, row["is_racy"], placeholder=placeholder
-        )
+        if header is None and row["decoders"] != decoders():  # these may read what those could not
+            return None
+        placeholder, problem = placeholder_in(row.get("placeholder")), str(row.get("problem", ""))
+        stamp = Stamp(*row["stamp"])
+        source = Source(path, stamp, row["digest"], header, row["is_racy"], problem, placeholder)
     except (KeyError, TypeError):
         return None
     is_known = header is None or header.format in SOURCE_FORMATS

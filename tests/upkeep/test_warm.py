@@ -250,6 +250,16 @@ def test_broken_pictures_are_listed_and_the_rest_is_made(write: Callable[..., Pa
     assert "(2 variants)" in again.stderr
 
 
+def test_what_is_no_picture_and_was_asked_for_is_no_failure(
+    write: Callable[..., Path], pictures: Path
+) -> None:
+    at_rest(written(pictures, "data", b"II*\0" + bytes(100)))
+    config = write()
+    app = create_app(configs.load(config, {}), renderer=Counting())
+    assert app.test_client().get("/picture/data?w=10").status_code == 422
+    assert warm(config, "--size", "20")["pictures"] == 2
+
+
 @pytest.mark.parametrize(
     "path", ["cats/none.jpg", "notes.txt", "../secret.jpg", "cats/../flag.png", "a\udcff.jpg"]
 )

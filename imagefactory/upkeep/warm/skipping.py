@@ -34,7 +34,8 @@ def skip_complete(
         with suppress(RequestError):
             stamps[order.path] = sources.stamp(order.path)
     known = {path: (digest, header, names) for path, digest, header, names in index.sources.unchanged(stamps)}
-    changed = index.sources.known([path for path in stamps if path not in known and not is_picture(path)])
+    others = index.sources.known([path for path in stamps if path not in known and not is_picture(path)])
+    changed = {path for path, source in others.items() if source.header is not None}
     pictures = present = 0
     left = []
     for order in orders:
