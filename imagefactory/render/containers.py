@@ -1,20 +1,28 @@
-"""What the outer structure of a picture file says: whether it carries more than pixels, how many frames.
+"""What the outer structure of a picture file says: whether it carries more than pixels, and how many frames,
+scans or strips.
 
 No picture library: blocks and chunks are walked, and no length in them is believed.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import Undecodable
 
-__all__ = ["gif_frames", "is_bare"]
+__all__ = ["gif_frames", "is_bare", "jpeg_scans", "tiff_strips"]
 
 # Real files have blocks of up to 255 bytes and stay far below it. In blocks of one byte, a GIF of 100 MB
 # would keep Pillow busy for 15 s before the first pixel.
 _MAX_BLOCKS = 1_000_000
+# Behind the data of a scan: a marker that is no stuffed 0xFF and no restart (ITU-T T.81 §B.1.1).
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SCAN, _END = 0xDA, 0xD9
+_BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD9)))  # no length follows
+# TIFF 6.0: StripOffsets, TileOffsets.
+_STRIP_TAGS = (273, 324)
 
 
 def gif_frames(data: bytes) -> int:
@@ -52,6 +60,45 @@ def gif_frames(data: bytes) -> int:
     except (IndexError, struct.error):
         pass
     return max(frames, 1)
+
+
+def jpeg_scans(data: bytes, enough: int) -> int:
+    """How many scans a JPEG has up to its end marker; not counted beyond *enough*.
+
+    A marker that a decoder finds is always these two bytes. So their number is a bound, which is quick to
+    get; only above *enough* the segments are walked, as profiles, previews and what lies behind the end have
+    such bytes, too.
+    """
+    bound = data.count(b"\xff\xda")
+    return bound if bound <= enough else min(enough + 1, _walked_scans(data, enough))
+
+
+def _walked_scans(data: bytes, enough: int) -> int:
+    scans, at = 0, 2
+    while scans <= enough and (found := _MARKER.search(data, at)):
+        at, marker = found.end(), data[found.end() - 1]
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        if marker not in _BARE_MARKERS:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return scans
+
+
+def tiff_strips(data: bytes) -> int:
+    """How many strips or tiles the first picture of a TIFF says that it has; 0 where that can't be read."""
+    order = "<" if data[:1] == b"I" else ">"
+    is_big = data[2:3] == b"+"  # as Pillow tells it: it reads no BigTIFF of Motorola's order
+    at, count, entry = ("8xQ", "Q", "HHQ8x") if is_big else ("4xI", "H", "HHI4x")
+    try:
+        (start,) = struct.unpack_from(order + at, data)
+        (entries,) = struct.unpack_from(order + count, data, start)
+        first, size = start + struct.calcsize(order + count), struct.calcsize(order + entry)
+        table = data[first : first + min(entries, 2**16) * size]
+        rows = struct.iter_unpack(order + entry, table[: len(table) // size * size])
+        return max((number for tag, _, number in rows if tag in _STRIP_TAGS), default=0)
+    except struct.error:
+        return 0
 
 
 def is_bare(data: bytes, encoding: str) -> bool:

@@ -22,8 +22,8 @@ from ..model.job import Job
 from . import png_reader
 from .boxes import Size
 from .colours import GREY
-from .containers import gif_frames
-from .source_file import BytesFile, SourceFile, check_unchanged
+from .containers import gif_frames, jpeg_scans, tiff_strips
+from .source_file import MAX_READS, BytesFile, SourceFile, check_unchanged
 
 __all__ = [
     "claims_to_be_ours",
@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 _MAX_EXIF = 2**20
+# The pixels of a JPEG, each counted once in each scan, may be so many times what a picture may have: 0.9 s of
+# decoding with the default. Encoders make 10 scans, some 20.
+_SCANS = 32
 
 
 @contextmanager
@@ -97,7 +100,11 @@ def open_picture(file: SourceFile) -> Image.Image:
     handle: BytesFile | SourceFile = file
     if file.head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         # libtiff maps the file of a descriptor: one that is cut meanwhile would kill the process (SIGBUS).
-        handle = BytesFile(file.read())
+        data = file.read()
+        # Pillow makes a tuple of each: 50 s and gigabytes for the 20 million strips of a file of 40 MB.
+        if tiff_strips(data) > MAX_READS:
+            raise Undecodable("it is cut into too many blocks")
+        handle = BytesFile(data)
     picture = Image.open(handle, formats=formats)
     if min(picture.size) < 1:
         raise Undecodable("it has no pixels")
@@ -193,18 +200,37 @@ def icon_size(file: SourceFile) -> Size:
 
 def open_within_budget(job: Job, file: SourceFile) -> Image.Image:
     """The picture in *file*, not decoded yet. Raises TooLarge where one frame has more than *job* allows in
-    pixels, and Undecodable."""
+    pixels or in scans, and Undecodable."""
     with decoding(file, job):
         if is_icon(file):  # its masks are decoded with the header
             _check_budget(icon_size(file), job.max_pixels)
         picture = open_picture(file)
-    _check_budget(picture.size, job.max_pixels)
+        _check_budget(picture.size, job.max_pixels)
+        _check_scans(picture, file, job.max_pixels)
     return picture
 
 
 def _check_budget(size: Size, max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
         raise TooLarge("pixels", size[0] * size[1], max_pixels)
+
+
+def _check_scans(picture: Any, file: SourceFile, max_pixels: int) -> None:
+    """Raise TooLarge where a decoder would go over the pixels of a JPEG too often."""
+    if picture.format not in ("JPEG", "MPO"):
+        return
+    # Pillow has read up to the data of the first scan. Where that has all channels, and nothing is refined
+    # later, it is the only one that a decoder looks at: then the file is not read.
+    position = file.tell()
+    file.seek(max(0, position - 8 - 2 * picture.layers))
+    whole = struct.pack(">HHB", 0xFFDA, 6 + 2 * picture.layers, picture.layers)
+    if "progressive" in picture.info or file.read(5) != whole:
+        file.seek(0)
+        pixels, limit = picture.width * picture.height, max_pixels * _SCANS
+        scans = jpeg_scans(file.read(), limit // pixels)
+        if scans * pixels > limit:
+            raise TooLarge("pixels or more in its scans", scans * pixels, limit)
+    file.seek(position)
 
 
 def orientation_of(picture: Image.Image) -> int:

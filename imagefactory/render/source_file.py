@@ -10,10 +10,10 @@ from pathlib import Path
 from ..errors import SourceChanged, Undecodable
 from ..model.source import Stamp
 
-__all__ = ["BytesFile", "SourceFile", "check_unchanged"]
+__all__ = ["MAX_READS", "BytesFile", "SourceFile", "check_unchanged"]
 
 # Pillow reads in Python, block by block: 100 reads for a header, 8,000 for a frame of 1 MB in a GIF.
-_MAX_READS = 300_000
+MAX_READS = 300_000
 
 
 class _Bounded:
@@ -28,7 +28,7 @@ class _Bounded:
     def read(self, size: int | None = -1, /) -> bytes:
         """As any file."""
         self.reads += 1
-        if self.reads > _MAX_READS:
+        if self.reads > MAX_READS:
             raise Undecodable("it is cut into too many blocks")
         return super().read(size)  # type: ignore[misc, no-any-return]  # of the file that this is mixed into
 

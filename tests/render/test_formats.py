@@ -577,6 +577,46 @@ def profile_bomb() -> bytes:
     )
 
 
+def jpeg_of_scans(count: int, width: int = 1000, height: int = 1000) -> bytes:
+    """A sound progressive JPEG whose last scan, which refines a grey surface by nothing, comes again and
+    again."""
+    data = encoded(Image.new("L", (width, height), 128), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * (count - data.count(b"\xff\xda") + 1) + data[-2:]
+
+
+def jpeg_of_empty_scans(count: int) -> bytes:
+    """A JPEG that is not progressive, with each channel in scans of its own, without data."""
+    data = encoded(scene(1000, 1000), "JPEG")
+    scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 0, 63, 0)
+    return data[: data.index(b"\xff\xda")] + scan * count + b"\xff\xd9"
+
+
+def tiff_of_strips(count: int, order: str = "<", is_big: bool = False) -> bytes:
+    """A grey TIFF of one column, each pixel in a strip of its own, all at the same place."""
+    start, wide, entry = (16, "Q", "HHQ") if is_big else (8, "I", "HHI")
+    at = start + struct.calcsize(order + wide) * 2 + 9 * struct.calcsize(order + entry + wide)
+    table = struct.pack(order + ("Q" if is_big else "H"), 9)
+    for tag, value in (
+        (256, 1),
+        (257, count),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, at),
+        (277, 1),
+        (278, 1),
+        (279, at),
+    ):
+        if value == at:
+            table += struct.pack(order + entry + wide, tag, 3, count, at)
+        else:
+            table += struct.pack(order + entry + "I", tag, 4, 1, value) + bytes(4 * is_big)
+    head = struct.pack(order + "HHHQ", 43, 8, 0, start) if is_big else struct.pack(order + "HI", 42, start)
+    data = (b"II" if order == "<" else b"MM") + head + table
+    return data.ljust(at, b"\0") + struct.pack(order + "H", 8) * count
+
+
 def gif_with(tail: bytes) -> bytes:
     return gif(1, 1, 1)[:-1] + tail
 
@@ -589,8 +629,13 @@ BOMBS: list[tuple[str, Callable[[], bytes], set[str]]] = [
     ("PNG of 0 x 9", lambda: png(0, 9), {"Undecodable"}),
     ("PNG with more data than pixels", lambda: png(9, 9, data=bytes(50_000_000)), {"fine", "Undecodable"}),
     ("JPEG of 60000 x 60000", lying_jpeg, {"TooLarge"}),
+    ("JPEG of 40000 scans", lambda: jpeg_of_scans(40_000), {"TooLarge"}),
+    ("JPEG of 40000 small scans", lambda: jpeg_of_scans(40_000, 8, 8), {"fine"}),
+    ("JPEG of 40000 empty scans", lambda: jpeg_of_empty_scans(40_000), {"TooLarge"}),
     ("BMP of 50000 x 50000", lying_bmp, {"TooLarge"}),
     ("TIFF of 60000 x 60000", lying_tiff, {"TooLarge"}),
+    ("TIFF of 5 million strips", lambda: tiff_of_strips(5_000_000), {"Undecodable"}),
+    ("BigTIFF of 5 million strips", lambda: tiff_of_strips(5_000_000, is_big=True), {"Undecodable"}),
     ("WebP of 16000 x 16000", lying_webp, {"TooLarge", "Undecodable"}),
     ("GIF of 65535 x 65535", lambda: gif(65_535, 65_535, 1), {"TooLarge"}),
     ("GIF of 5000 frames, 1400 x 1400", lambda: gif(1400, 1400, 5000), {"fine"}),
@@ -661,6 +706,47 @@ def test_a_bomb_takes_little_time_and_memory(
     assert outcome in outcomes
     assert took < 6
     assert grew < 100_000_000 + 20 * size
+
+
+def test_the_scans_of_a_jpeg_are_bounded_by_its_pixels(tmp_path: Path) -> None:
+    work = Recipe(width=20, height=20, fit="stretch")
+    for scans, pixels in ((16, 1000 * 500), (17, 1000 * 500), (32, 500 * 500)):
+        source = written(tmp_path, "a.jpg", jpeg_of_scans(scans, pixels // 500, 500))
+        asked = Job(source, Stamp.of(source.stat()), work, "png", None, pixels * 16 // 32, 8192)
+        if scans * pixels <= asked.max_pixels * 32 and pixels <= asked.max_pixels:
+            assert render.render(asked).width == 20
+        else:
+            with pytest.raises(TooLarge):
+                render.render(asked)
+
+
+@pytest.mark.parametrize(
+    ("data", "scans"),
+    [
+        (encoded(scene(), "JPEG"), 1),
+        (encoded(scene(), "JPEG", progressive=True), 10),
+        (encoded(scene().convert("L"), "JPEG", progressive=True), 6),
+        (encoded(scene(), "JPEG", progressive=True, comment=b"\xff\xda" * 300), 10),  # a preview, say
+        (encoded(scene(), "JPEG", progressive=True) + b"\xff\xda" * 300, 10),  # a film behind it, say
+        (jpeg_of_scans(100), 100),
+        (jpeg_of_scans(101), 101),
+        (jpeg_of_scans(300), 101),
+        (jpeg_of_empty_scans(300), 101),
+        (b"\xff\xd8\xff\xda", 1),
+        (b"", 0),
+    ],
+)
+def test_scans_are_counted_up_to_the_end_of_the_picture(data: bytes, scans: int) -> None:
+    assert containers.jpeg_scans(data, 100) == scans
+
+
+@pytest.mark.parametrize(("order", "is_big"), [("<", False), (">", False), ("<", True)])
+def test_the_strips_of_a_tiff_are_counted(tmp_path: Path, order: str, is_big: bool) -> None:
+    data = tiff_of_strips(30, order, is_big)
+    assert containers.tiff_strips(data) == 30
+    assert rendered(written(tmp_path, "a.tif", data), width=1, height=30).size == (1, 30)
+    for length in range(40):
+        assert containers.tiff_strips(data[:length]) in (0, 30)
 
 
 def test_an_icon_is_measured_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

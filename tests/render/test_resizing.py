@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 import threading
 from collections.abc import Callable
@@ -305,3 +306,18 @@ def test_a_picture_that_lies_about_itself_is_pillows(monkeypatch: pytest.MonkeyP
     image._size = (200, 151)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="box can.t exceed"):
         resized(image, (20, 15), (0, 0, 200, 151))
+
+
+def test_a_side_beyond_all_pictures_takes_no_memory_for_the_filter() -> None:
+    """Each weight of a filter over 20,000,000 pixels takes 8 bytes, and each pixel has six."""
+    image = Image.new("L", (20_000_000, 1), 40)
+    image.paste(200, (10_000_000, 0, 20_000_000, 1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for turned in (False, True):
+        picture = image.transpose(Image.Transpose.ROTATE_270) if turned else image
+        small = resized(picture, (1, 1000) if turned else (1000, 1), (0, 0, *picture.size))
+        values = list(small.tobytes())
+        assert values[:495] == [40] * 495
+        assert values[505:] == [200] * 495
+    grew = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grew * (1024 if sys.platform == "linux" else 1) < 400_000_000
