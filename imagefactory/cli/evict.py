@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def evict(file: Path | None, is_json: bool) -> None:
     config = load(file)
     store = open_cache(config)
     try:
+        store.index.variants.end_future_uses(time.time())
         evicted = bring_down(store)
         store.index.counts.add({}, {"evicted variants": evicted.variants, "evicted bytes": evicted.bytes}, 0)
         total, capacity = store.index.variants.total_bytes(), store.capacity()

@@ -72,7 +72,7 @@ class Health:
 
     def check(self) -> Mapping[str, str]:
         """What is wrong now, by part; tried every two seconds at most."""
-        if self._clock() - self._probed_s >= _PROBE_S:
+        if not 0 <= self._clock() - self._probed_s < _PROBE_S:  # below 0: the clock was set back
             self._probed_s = self._clock()
             try:
                 # A disk that is almost full has room for a little and not for a picture.

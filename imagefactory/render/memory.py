@@ -82,7 +82,7 @@ class Memory:
         if self._owner != (source, stamp):
             self.clear()
             self._owner = source, stamp
-        self._is_open = self._now_ns() - changed_ns >= _RACY_NS
+        self._is_open = abs(self._now_ns() - changed_ns) >= _RACY_NS
 
     @property
     def bytes(self) -> int:

@@ -104,8 +104,9 @@ class Originals:
 
     def is_settled(self, stamp: Stamp, now_s: float) -> bool:
         """Whether *stamp* was two seconds old when the bytes were read: a second write within a tick of the
-        clock could share a younger one."""
-        return now_s * 1e9 - int(stamp.version) >= _RACY_NS
+        clock could share a younger one. One of the future is from before the clock was set back, and no
+        write of now gets it."""
+        return abs(now_s * 1e9 - int(stamp.version)) >= _RACY_NS
 
     def locate(self, path: str) -> Path:
         """The full path for a canonical *path*; nothing on disk is looked at. Raises NotFound."""

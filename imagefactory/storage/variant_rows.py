@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..model.formats import KNOWN_ENCODINGS
@@ -74,9 +75,14 @@ class DiskVariantRows:
             ((count,),) = sql("SELECT COUNT(*) FROM Cache WHERE tag = ?", (tag,))
             if count <= limit:
                 return []
-            # +: by the index of tags, whose rows are few, and not by that of uses.
+            # A use that is later than now was noted while the clock was ahead.
+            ((now_s,),) = sql("SELECT access_time FROM Cache WHERE key = ? AND raw = 1", (key,))
+            sql("UPDATE Cache SET access_time = ? WHERE tag = ? AND access_time > ?", (now_s, tag, now_s))
+            # +: by the index of tags, whose rows are few, and not by that of uses. What was made first goes
+            # first of those that were set to one time.
             found = sql(
-                f"SELECT {_COLUMNS} FROM Cache WHERE tag = ? AND key != ? ORDER BY +access_time LIMIT ?",
+                f"SELECT {_COLUMNS} FROM Cache WHERE tag = ? AND key != ? "
+                "ORDER BY +access_time, rowid LIMIT ?",
                 (tag, key, count - limit),
             )
             for row in found:
@@ -135,6 +141,16 @@ class DiskVariantRows:
             return gone
 
         return self._database.write(work) if rows else []
+
+    def end_future_uses(self, now_s: float) -> int:
+        """Have the last uses that are later than *now_s* (unix time) be then: they were noted while the clock
+        was ahead, and would be the last to go until it is that late again. How many there were."""
+        ended = 0
+        later = "SELECT rowid FROM Cache WHERE size > 0 AND access_time > ? LIMIT ?"
+        while rows := self._database.read(later, now_s, _FEW):
+            self._database.write(partial(_use_at, now_s, [number for (number,) in rows]))
+            ended += len(rows)
+        return ended
 
     def good(self) -> Iterator[Variant]:
         """All variants with a good row."""
@@ -224,6 +240,14 @@ def _row_of(variant: Variant) -> tuple[str, Row, str]:
     value = Row(seal(key, {name: getattr(variant, name) for name in ("body", "bytes", "width", "height")}))
     value.size = variant.bytes
     return key, value, variant.key.digest
+
+
+def _use_at(now_s: float, numbers: Sequence[int], cache: Any, sql: Execute) -> None:
+    marks = ",".join("?" * len(numbers))
+    sql(
+        f"UPDATE Cache SET access_time = ? WHERE rowid IN ({marks}) AND access_time > ?",
+        (now_s, *numbers, now_s),
+    )
 
 
 def _variant_row(row: Sequence[Any]) -> VariantRow:

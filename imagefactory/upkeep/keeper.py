@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable
 from itertools import islice
+from math import inf
 
 from ..engine.counters import Counters
 from ..engine.health import Health
@@ -61,6 +62,7 @@ class Keeper:
         self._uses: dict[str, int] = {}
         self._counts: dict[str, float] = {}
         self._wanted = 0
+        self._looked_s = inf
         self._flushing = threading.Lock()
         self._evicting = threading.Lock()
         self._process = 0
@@ -106,6 +108,7 @@ class Keeper:
         self.flush()
         if self._disk is not None:
             try:
+                self._keep_times(self._disk)
                 self._keep_whole(self._disk)
                 with self._evicting:
                     self._keep_within_budget(self._disk)
@@ -115,6 +118,13 @@ class Keeper:
                 pass  # somebody else evicts
         for watch in self.watchers:
             watch()
+
+    def _keep_times(self, store: DiskStore) -> None:
+        """At the first look, and when the clock was set back."""
+        now_s = self._clock()
+        if now_s < self._looked_s:
+            store.index.variants.end_future_uses(now_s)
+        self._looked_s = now_s
 
     def _keep_whole(self, store: DiskStore) -> None:
         is_at_it = self._filler is not None and self._filler.is_alive()

@@ -22,8 +22,10 @@ from statistics import median
 import pytest
 from PIL import Image
 from support.asking import problems
+from support.clock import Clock
 from support.serving import Reply, Server, eventually, is_right, serving, write_config
 
+from imagefactory.engine.health import Health
 from imagefactory.storage.disk import DiskStore
 
 _RECOVERY_S = 5.0
@@ -107,6 +109,16 @@ def fill(disk: Path) -> Path:
 
 def on_small_disk(tmp_path: Path, pictures: Path, disk: Path) -> Path:
     return write_config(tmp_path, pictures, disk / "cache", cache={"min_free": 0})
+
+
+def test_a_clock_that_is_set_back_stops_no_look(tmp_path: Path) -> None:
+    store, clock = DiskStore(tmp_path / "cache", 10**9), Clock(86_400)
+    health = Health(store, clock)
+    assert health.check() == {}
+    shutil.rmtree(store.root)
+    store.root.write_text("a file where the folder should be")
+    clock.ahead_s = 0
+    assert health.check() != {}
 
 
 def test_a_disk_that_is_full_from_the_beginning(tmp_path: Path, pictures: Path, disk: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -136,6 +136,35 @@ def test_a_broken_picture_is_remembered_without_an_index(
         for _ in range(3):
             assert is_refused(parts, "broken.jpg", Undecodable)
     assert len(hashed) == 1
+
+
+# --- clocks ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["cats/tom.jpg", "broken.jpg"])
+def test_a_clock_behind_the_files_has_them_hashed_once(
+    assemble: Assemble, pictures: Path, clock: Clock, path: str
+) -> None:
+    broken(pictures, "broken.jpg")
+    clock.ahead_s = -86_400
+    parts = assemble()
+    with noted(parts) as hashed:
+        for _ in range(5):
+            with suppress(Undecodable):
+                ask(parts, path, scalex=10)
+    assert len(hashed) == 1
+
+
+def test_a_clock_that_is_set_again_and_again_costs_no_render(
+    assemble: Assemble, renderer: Counting, clock: Clock
+) -> None:
+    parts = assemble()
+    with noted(parts) as hashed:
+        for clock.ahead_s in (0, 3600, -3600, 0.5, -86_400, 60, 0, 10):
+            ask(parts, scalex=10)
+            ask(parts, scalex=10)
+    assert renderer.renders == 1
+    assert len(hashed) <= 4  # while the stamp is young by the clock
 
 
 # --- large files at once -----------------------------------------------------------------------------------

@@ -287,6 +287,9 @@ def test_nothing_is_kept_of_a_source_that_just_changed(tmp_path: Path, count: di
     for _ in range(2):
         render(job(source, width=100), memory)
     assert count["decodes"] == 3
+    now[0] = changed_ns - 3_600_000_000_000  # the clock was set back since
+    render(job(source, width=90), memory)
+    assert count["decodes"] == 3
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.png", "a.jpg", "p.png", "m.gif"])

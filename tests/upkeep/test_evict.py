@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from support.asking import problems
 from support.attack import Attack
+from support.clock import Clock
 from support.serving import eventually, serving, write_config
 
 from imagefactory.engine.counters import Counters
@@ -100,6 +102,50 @@ def test_a_use_that_is_told_late_does_not_turn_the_time_back(disk: DiskStore) ->
     disk.index.counts.add({variant.key.text(): 1}, {}, 1500.0)
     (row,) = disk.index.variants.oldest(10)
     assert (row.used_s, row.uses) == (2000.0, 2)
+
+
+def test_what_was_used_while_the_clock_was_ahead_goes_in_its_turn(disk: DiskStore, sound: None) -> None:
+    variants = fill(disk, 8)
+    ahead_s = 90_000.0
+    for number in (1, 3, 5):
+        disk.index.counts.add({variants[number].key.text(): 1}, {}, ahead_s + number)
+    assert disk.index.variants.end_future_uses(1006.5) == 4  # and the last one that was filled in
+    assert disk.index.variants.end_future_uses(1006.5) == 0
+    disk.index.counts.add({variants[0].key.text(): 1}, {}, 1008.0)
+    evict(disk, 1000)
+    assert left(disk) == [0]
+
+
+def test_many_future_uses_end(disk: DiskStore) -> None:
+    key = Key(DIGEST, "v1-1x1-q80", "jpeg")
+    keys = [replace(key, recipe=f"v1-{width}x1-q80") for width in range(1, 1302)]
+    disk.index.variants.put_many((Variant(each, DIGEST, 1, 1, 1), 5000.0) for each in keys)
+    assert disk.index.variants.end_future_uses(2000.0) == 1301
+    assert {row.used_s for row in disk.index.variants.scan()} == {2000.0}
+
+
+def test_the_keeper_sees_that_the_clock_was_set_back(
+    app: Flask, client: FlaskClient, clock: Clock, sound: None
+) -> None:
+    parts = app.extensions["imagefactory"].parts
+    clock.now_s = time.time() + 86_400
+    for width in (50, 60):
+        client.get(query(width)).close()
+        client.get(query(width)).close()
+    parts.keeper.look()
+    assert min(used for used, _ in used_s(parts.store).values()) == clock.now_s
+    clock.now_s = time.time()
+    parts.keeper.look()
+    assert {used for used, _ in used_s(parts.store).values()} == {clock.now_s}
+    client.get(query(70)).close()
+    evict(parts.store, parts.store.index.variants.total_bytes() - 1)
+    assert 70 in used_s(parts.store)
+
+
+def test_future_uses_from_before_the_start_end_too(disk: DiskStore) -> None:
+    fill(disk, 3)
+    Keeper(disk, disk, Counters(), Health(disk, time.time), lambda: 1001.5).look()
+    assert sorted(used for used, _ in used_s(disk).values()) == [1000.0, 1001.0, 1001.5]
 
 
 @pytest.mark.parametrize(
@@ -306,6 +352,17 @@ def test_a_source_has_no_more_variants_than_it_may(disk: DiskStore, sound: None)
     assert left(disk) == [0, 2, 3, 4, 5, 100]
     keep(disk, 6, digest=DIGEST)
     assert left(disk) == [0, 3, 4, 5, 6, 100]
+
+
+def test_a_source_at_its_limit_loses_none_of_its_new_variants_to_those_of_the_future(
+    disk: DiskStore, sound: None
+) -> None:
+    disk.variants_per_source = 5
+    for variant in fill(disk, 5, digest=DIGEST):
+        change(disk, "UPDATE Cache SET access_time = ? WHERE key = ?", time.time() + 86_400, name(variant))
+    for number in range(10, 14):
+        keep(disk, number, digest=DIGEST)
+    assert left(disk) == [4, 10, 11, 12, 13]
 
 
 def test_a_source_over_a_limit_that_was_lowered_comes_down(disk: DiskStore, sound: None) -> None:

@@ -58,7 +58,9 @@ def warm(
     """
     progress = Progress(stop, clock)
     plans = Plans(sites[0].resolver)
-    space = CacheSpace(store, sites[0].clock())
+    began_s = sites[0].clock()
+    store.index.variants.end_future_uses(began_s - 1)  # else they could not make room
+    space = CacheSpace(store, began_s)
     admission = Admission(budget, progress)
     schedule = Schedule(progress)
     workers = [
