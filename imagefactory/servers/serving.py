@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..common.cores import cores
 from ..config import Config
 from .access_log import check_target
-from .common import log_to_stderr, with_share
+from .common import log_to_stderr, raise_descriptors, with_share
 
 __all__ = ["SERVERS", "serve"]
 
@@ -28,6 +28,7 @@ def serve(server: str, config: Config, workers: int | None, on_ready: Callable[[
     """
     if workers is None:
         workers = 1 if server == "waitress" else cores()
+    raise_descriptors()
     module = importlib.import_module(f".{server}", __package__)
     log_to_stderr(config.server.log_level)
     if config.server.access_log:

@@ -256,7 +256,7 @@ def fronted(folder: Path, upstream: int, cache: Path) -> Iterator[int]:
         (r"listen 80;", f"listen 127.0.0.1:{port};"),
         (r"server 127\.0\.0\.1:8080;", f"server 127.0.0.1:{upstream};"),
         (r"alias /srv/imagefactory/cache/objects/;", f"alias {cache}/objects/;"),
-        (r"/var/cache/nginx/", f"{folder}/"),
+        (r"/var/cache/imagefactory-crowds", f"{folder}/crowds"),
     ):
         text = re.sub(pattern, replacement, text)
     (folder / "nginx.conf").write_text(text)
