@@ -112,7 +112,7 @@ def in_use(encoding: str, quality: int | None = None) -> Encode:
     """What imagefactory does, with its defaults."""
 
     def save(image: Image.Image) -> bytes:
-        body = saving.write(encoders.still(image, encoders.Settings(encoding, quality)), None)
+        body = saving.encoded(encoders.still(image, encoders.Settings(encoding, quality)))
         assert body is not None
         return body
 

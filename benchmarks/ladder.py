@@ -108,7 +108,7 @@ def _finished(job: RenderJob) -> Image.Image:
 def _encode_all(jobs: list[RenderJob], finished: dict[int, Image.Image]) -> None:
     for job in jobs:
         settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort)
-        saving.write(encoders.still(finished[job.recipe.width], settings), None)
+        saving.encoded(encoders.still(finished[job.recipe.width], settings))
 
 
 def _ipx(bench: Bench) -> Server | None:

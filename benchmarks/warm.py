@@ -135,7 +135,7 @@ def _encode(job: RenderJob) -> float:
         finished = finished.convert("RGB")
     settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort)
     began = time.perf_counter()
-    saving.write(encoders.still(finished, settings), None)
+    saving.encoded(encoders.still(finished, settings))
     return time.perf_counter() - began
 
 

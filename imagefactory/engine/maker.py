@@ -214,6 +214,8 @@ class Maker:
             if variant is None or self._store.notices.epoch() != epoch:
                 # A purge in between: this visitor gets the variant, later ones do not find it.
                 data = temp.read() if temp else rendered.body or b""
+                if not rendered.is_of(data):
+                    raise StorageError("objects", "a render is not in its file as it was made")
                 answer = unstored_answer(source, wanted, rendered, data)
                 if variant is None:
                     return answer
@@ -265,6 +267,8 @@ class Maker:
             raise Unavailable("the picture can't be read at the moment") from error
         if source.is_racy and self._identifier.has_changed(source):
             raise SourceChanged
+        if target is None and not rendered.is_of(rendered.body or b""):
+            raise Unavailable("the picture can't be made at the moment")
         return rendered
 
     def _note_failure(self, source: Source, wanted: Wanted, error: RequestError) -> None:

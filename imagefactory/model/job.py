@@ -6,6 +6,7 @@ it); the renderer reads the source, writes the target and hands back a ``Rendere
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,13 +48,19 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A variant as rendered: its size in pixels, its *body* where no target was given, the *seconds* that
-    each phase took, by name, and the source's *placeholder* if it was asked for and could be made."""
+    each phase took, by name, the source's *placeholder* if it was asked for and could be made, and the
+    sha256 in hex of the variant's bytes, empty where the renderer does not say."""
 
     width: int
     height: int
     body: bytes | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     placeholder: str = ""
+    digest: str = ""
+
+    def is_of(self, data: bytes) -> bool:
+        """Whether *data* is what was rendered, as far as is known: never nothing."""
+        return bool(data) and self.digest in ("", hashlib.sha256(data).hexdigest())
 
 
 class Renderer(Protocol):

@@ -43,21 +43,11 @@ def transcoded(job: Job, file: SourceFile, picture: Image.Image) -> bytes | None
         return None
 
 
-def smaller(job: Job, file: SourceFile, body: bytes | None) -> bytes | None:
-    """The source's own bytes, if they are no more than the re-encode and there is nothing to strip.
-
-    *body* is the re-encode, None where it is in the job's target; so is the result.
-    """
-    size = job.target.stat().st_size if body is None and job.target else len(body or b"")
-    if job.stamp.size > size:
+def smaller(job: Job, file: SourceFile, body: bytes) -> bytes:
+    """The source's own bytes, if they are no more than the re-encode *body* and there is nothing to strip."""
+    if job.stamp.size > len(body):
         return body
-    data = _bare_bytes(file, job.encoding)
-    if data is None:
-        return body
-    if job.target is None:
-        return data
-    job.target.write_bytes(data)
-    return None
+    return _bare_bytes(file, job.encoding) or body
 
 
 def _bare_bytes(file: SourceFile, encoding: str) -> bytes | None:

@@ -8,6 +8,7 @@ source, for its next variants).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -98,8 +99,7 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
     lossless = pass_through.transcoded(job, file, picture)
     if lossless is not None:
         on_decoded()
-        body = saving.write(saving.ready(lossless), job.target)
-        return Rendered(*stored, body, watch.stop())
+        return _delivered(job, stored, lossless, watch)
 
     watch.turn_to("decode")
     plan = framing.plan(job, picture)
@@ -136,12 +136,20 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
         frames = _frames(job, file, picture, first.image, frame_plan, count, durations_ms, watch)
         animation = Animation(frames, count, durations_ms, decoders.plays(picture))
         save = encoders.moving(animation, settings)
-    body = saving.write(save, job.target)
+    body = saving.encoded(save)
 
     is_own = SOURCE_FORMATS[picture.format or ""].encoding == job.encoding
     if is_own and count == total and pass_through.changes_no_pixel(job, picture, stored):
         body = pass_through.smaller(job, file, body)
-    return Rendered(*first.image.size, body, watch.stop(), tiny)
+    return _delivered(job, first.image.size, body, watch, tiny)
+
+
+def _delivered(job: Job, size: Size, body: bytes, watch: Stopwatch, placeholder: str = "") -> Rendered:
+    """*body*, in the job's target if it has one."""
+    if job.target is not None:
+        saving.put(body, job.target)
+    digest = hashlib.sha256(body).hexdigest()
+    return Rendered(*size, body if job.target is None else None, watch.stop(), placeholder, digest)
 
 
 def _memory_key(job: Job) -> Hashable:

@@ -1,4 +1,8 @@
-"""Encoded pictures -> a file, or bytes in memory; and which failure is the disk's and which the picture's."""
+"""How pictures are encoded -> their bytes; and bytes -> a file.
+
+First all in memory, then to the disk in one place: so a failure is either the picture's or the disk's, and
+what was written can be compared with what there was to write.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import IO
 
 from ..errors import Undecodable
 
-__all__ = ["Save", "ready", "write"]
+__all__ = ["Save", "encoded", "put"]
 
 # Writes a variant into a file that is open for writing.
 Save = Callable[[IO[bytes]], None]
@@ -20,45 +24,35 @@ _ENCODER_ERRORS = (OSError, ValueError, RuntimeError, OverflowError, struct.erro
 _UNENCODABLE = "its pixels can't be written in this encoding"
 
 
-def ready(data: bytes) -> Save:
-    """How to write a picture that is encoded already."""
-
-    def save(file: IO[bytes]) -> None:
-        file.write(data)
-
-    return save
-
-
-def write(save: Save, target: Path | None) -> bytes | None:
-    """Write into *target*, or return the bytes when that is None.
-
-    Raises OSError when the target can't be written, Undecodable when the picture can't be encoded.
-    """
+def encoded(save: Save) -> bytes:
+    """The bytes that *save* writes. Raises Undecodable when the picture can't be encoded."""
     try:
-        if target is not None:
-            with target.open("w+b") as file:
-                save(file)
-            return None
         if hasattr(os, "memfd_create"):
             # A descriptor, for JPEG's sake: into a BytesIO it is encoded with the GIL held (57 ms for 12 MP).
             with os.fdopen(os.memfd_create("variant"), "w+b") as file:
                 save(file)
                 file.seek(0)
                 return file.read()
-        return _in_buffer(save)
-    except OSError as error:
-        if error.errno is not None:
-            raise
+    except OSError:
+        pass  # no descriptor, or no room: a buffer may do; or no such picture: a buffer says so, too
     except _ENCODER_ERRORS as error:
         raise Undecodable(_UNENCODABLE) from error
-    # C code wrote and did not say why it failed ("encoder error -2", or a file that is cut off): a full disk
-    # or a picture that can't be encoded? In a buffer only the second fails; then Python's own write of the
-    # bytes tells the first.
-    body = _in_buffer(save)
-    if target is None:
-        return body
-    target.write_bytes(body)
-    return None
+    return _in_buffer(save)
+
+
+def put(body: bytes, target: Path) -> None:
+    """Write *body* into the file *target*, which exists. Raises OSError when not all of it can be written.
+
+    A target that is gone, with its folder perhaps, is FileNotFoundError: a new file of that name would not be
+    the one that the caller holds.
+    """
+    number = os.open(target, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        rest = memoryview(body)
+        while rest:
+            rest = rest[os.write(number, rest) :]
+    finally:
+        os.close(number)
 
 
 def _in_buffer(save: Save) -> bytes:

@@ -57,7 +57,7 @@ class DiskStore:
         """Store what was rendered into *temp*: fsync, rename, fsync of the folder, then the row."""
         if temp is None:
             raise StorageError("objects", "there is no file to keep")
-        size = os.fstat(temp.number).st_size
+        size = temp.size()
         self._largest = max(self._largest, size)
         total, free = self.index.variants.total_bytes(), self.free_bytes()
         if total + size > self.max_bytes:
@@ -65,7 +65,7 @@ class DiskStore:
         if free < self.min_free:
             raise Full(size, f"the disk has reached the min_free of {self.min_free} bytes")
         before = self.index.variants.get(key)
-        variant = self.objects.publish(temp, key, rendered.width, rendered.height)
+        variant = self.objects.publish(temp, key, rendered)
         try:
             surplus = self.index.variants.put(variant, self.variants_per_source)
         except StorageError:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from ..common.memo import Memo
+from ..errors import StorageError
 from ..model.job import Rendered
 from ..model.source import Source
 from ..model.variant import Key, Variant
@@ -41,8 +42,11 @@ class MemoryStore:
         return nullcontext()
 
     def keep(self, key: Key, rendered: Rendered, temp: Temp | None) -> Variant | None:
-        """Keep what was rendered into memory; None for a body above the bound."""
+        """Keep what was rendered into memory; None for a body above the bound. Raises StorageError when it is
+        not what the renderer made."""
         data = rendered.body or b""
+        if not rendered.is_of(data):
+            raise StorageError("objects", "a render is not as it was made")
         digest = hashlib.sha256(data).hexdigest()
         variant = Variant(key, digest, len(data), rendered.width, rendered.height)
         return variant if self._bodies.put(key, (variant, data), len(data) + _ENTRY_BYTES) else None

@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import FileIO
 from pathlib import Path
 
 from ..errors import StorageError
 from ..model.formats import KNOWN_ENCODINGS
+from ..model.job import Rendered
 from ..model.recipe import parse
 from ..model.variant import Key, Variant
 from .body import Body
@@ -67,13 +68,14 @@ class DiskObjects:
         """
         name = self.name(variant.key, variant.body)
         try:
-            file = FileIO(f"{self.root}/{name}")  # a third of the time of Path.open
+            file = _ObjectFile(f"{self.root}/{name}")  # a third of the time of Path.open
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise StorageError("objects", f"an object can't be read: {error.strerror}") from error
         try:
             if self._is_right(name, variant, file):
+                file.on_failure = partial(self._seen.pop, name, None)
                 return file
         except OSError as error:
             file.close()
@@ -113,17 +115,21 @@ class DiskObjects:
             file.close()
         return file is not None
 
-    def publish(self, temp: Temp, key: Key, width: int, height: int) -> Variant:
-        """Make *temp* the object of *key*, durably: fsync, rename, fsync of the folder.
+    def publish(self, temp: Temp, key: Key, rendered: Rendered) -> Variant:
+        """Make *temp*, which holds what was *rendered*, the object of *key*, durably: fsync, rename, fsync of
+        the folder.
 
-        Returns the variant, for the index row that comes after. Raises StorageError.
+        Returns the variant, for the index row that comes after. Raises StorageError, also when the bytes are
+        not those that the renderer made, or none.
         """
         try:
             status = os.fstat(temp.number)
             with open(temp.number, "rb", closefd=False) as file:
                 file.seek(0)
                 body = hashlib.file_digest(file, "sha256").hexdigest()
-            variant = Variant(key, body, status.st_size, width, height)
+            if status.st_size == 0 or rendered.digest not in ("", body):
+                raise StorageError("objects", "a render is not in its file as it was made")
+            variant = Variant(key, body, status.st_size, rendered.width, rendered.height)
             name = self.name(key, body)
             path = self.root / name
             os.fchmod(temp.number, _FILE_MODE)
@@ -211,6 +217,21 @@ class DiskObjects:
         for folder, _, names in os.walk(self.root):
             for name in names:
                 yield Path(folder, name)
+
+
+class _ObjectFile(FileIO):
+    """An object, open for reading. *on_failure* is called when it can't be read: the next one who opens it
+    hashes it first, finds that out, and has it made again."""
+
+    on_failure: Callable[[], object] | None = None
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return super().read(-1 if size is None else size)
+        except OSError:
+            if self.on_failure:
+                self.on_failure()
+            raise
 
 
 def _mark(status: os.stat_result) -> _Mark:

@@ -24,10 +24,21 @@ class Temp:
         self.path = path
         self.number = number
 
+    def size(self) -> int:
+        """The bytes that were written. Raises StorageError."""
+        try:
+            return os.fstat(self.number).st_size
+        except OSError as error:
+            raise StorageError("objects", f"a temporary file can't be read: {error.strerror}") from error
+
     def read(self) -> bytes:
-        """All that was written."""
-        size = os.fstat(self.number).st_size
-        return os.pread(self.number, size, 0)
+        """All that was written. Raises StorageError."""
+        try:
+            with open(self.number, "rb", closefd=False) as file:
+                file.seek(0)
+                return file.read()
+        except OSError as error:
+            raise StorageError("objects", f"a temporary file can't be read: {error.strerror}") from error
 
 
 class TempFiles:
@@ -48,7 +59,8 @@ class TempFiles:
         finally:
             with suppress(OSError):
                 temp.path.unlink()
-            os.close(temp.number)
+            with suppress(OSError):  # a late word of the disk about bytes that nobody wants any more
+                os.close(temp.number)
 
     def _create(self) -> Temp:
         make_folder(self.folder, PRIVATE)

@@ -267,7 +267,8 @@ def _variant(key: Key, row: Any) -> Variant | None:
         variant = Variant(key, **row)
     except TypeError:
         return None
-    return variant if is_digest(variant.body) else None
+    # An empty picture is none: older versions could store one when the cache was deleted under them.
+    return variant if is_digest(variant.body) and variant.bytes else None
 
 
 def _number(found: object) -> float:

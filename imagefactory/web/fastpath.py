@@ -30,15 +30,13 @@ from ..urls.negotiation import negotiate
 from ..urls.query import Request
 from .host_app import VIEW, HostApp
 from .http.counting import count_answer
-from .http.responses import CHUNK, FilePart, accelerated, may_accelerate, picture_reply
+from .http.responses import CHUNK, SMALL, FilePart, accelerated, may_accelerate, picture_reply
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["FastPath", "NotSure", "SureHits"]
 
-# Larger bodies come from the file, by sendfile where the server has it.
-_SMALL = 128 * 1024
 # What an entry takes beside its body and for each character of its URL, which may be very long: 2,700 to
 # 3,200 and 1 to 5 were measured.
 _ENTRY_BYTES = 3000
@@ -231,7 +229,7 @@ class FastPath:
             body = self._finder.open(answer, may_hash=False)
             if body is not None and body.data is None:
                 is_sent_by_us = self._http.accel == "off" or answer.variant is None
-                if is_elsewhere or answer.bytes > _SMALL or not is_sent_by_us:
+                if is_elsewhere or answer.bytes > SMALL or not is_sent_by_us:
                     return body
             data = None if body is None else body.read()
         except (RequestError, OSError):

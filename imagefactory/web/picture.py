@@ -26,6 +26,7 @@ from .http.counting import count_answer, count_reply
 from .http.flask_response import to_flask, with_headers
 from .http.responses import (
     CHUNK,
+    SMALL,
     FilePart,
     Reply,
     accelerated,
@@ -147,25 +148,33 @@ class PictureView:
             return None
         try:
             return self._with_body(reply, body, answer.bytes)
-        except (FlaskNotFound, FileNotFoundError):
-            return None  # removed between the look-up and the open
+        except OSError:
+            return None  # it can't be read: looked up again, it is made again
 
-    def _with_body(self, reply: Reply, body: Body, length: int) -> Response:
-        """*reply* with its part of *body*, which is *length* bytes long, or with where a server finds it."""
+    def _with_body(self, reply: Reply, body: Body, length: int) -> Response | None:
+        """*reply* with its part of *body*, which is *length* bytes long, or with where a server finds it.
+
+        None if it has another length by now. Raises OSError when a small one can't be read.
+        """
         if body.data is not None:
             return with_headers(Response(body.data[reply.start : reply.stop]), reply)
         if body.name and may_accelerate(reply, request.environ, self._http):
             body.close()
             return with_headers(Response(), accelerated(reply, body, self._http))
+        if body.name and length <= SMALL:  # before a header is sent: what can't be read is made again
+            data = body.read()
+            part = data[reply.start : reply.stop]
+            return with_headers(Response(part), reply) if len(data) == length else None
         is_whole = (reply.start, reply.stop) == (0, length)
-        if not is_whole or not body.name:
-            file = body.open() if is_whole else cast(BinaryIO, FilePart(body.open(), reply.start, reply.stop))
-            wrapped = wrap_file(request.environ, file, CHUNK)
-            return with_headers(Response(wrapped, direct_passthrough=True), reply)
-        body.close()
-        # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
-        whole = send_from_directory(body.root, body.name, conditional=False, etag=False)
-        return with_headers(whole, reply)
+        if is_whole and body.name:
+            # Conditions were judged: Werkzeug would read them differently. Its headers are replaced by ours.
+            with suppress(FlaskNotFound, OSError):  # gone or unreadable by now; what is open is the same file
+                whole = send_from_directory(body.root, body.name, conditional=False, etag=False)
+                body.close()
+                return with_headers(whole, reply)
+        file = body.open() if is_whole else cast(BinaryIO, FilePart(body.open(), reply.start, reply.stop))
+        wrapped = wrap_file(request.environ, file, CHUNK)
+        return with_headers(Response(wrapped, direct_passthrough=True), reply)
 
     def _remember(self, asked: Request, answer: Answer) -> None:
         """Let the fast path give this answer again, unless the host has put something before the view."""

@@ -149,7 +149,8 @@ def rendered_from(message: Mapping[str, Any], body: bytes) -> Rendered:
     seconds = {str(name): float(value) for name, value in message["seconds"].items()}
     kept = body if message["has_body"] else None
     placeholder = placeholder_in(message["placeholder"])
-    return Rendered(int(message["width"]), int(message["height"]), kept, seconds, placeholder)
+    width, height, digest = int(message["width"]), int(message["height"]), str(message["digest"])
+    return Rendered(width, height, kept, seconds, placeholder, digest)
 
 
 def header_message(header: Header | None) -> Message:

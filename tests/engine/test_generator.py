@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.asking import Counting, ask, body_of
+from support.asking import Counting, ask, body_of, problems
 from support.clock import Clock
 from support.drawing import at_rest, encoded, quarters, written
 from support.exchanging import exchanged
@@ -37,6 +37,7 @@ from imagefactory.model.source import Header, Stamp
 from imagefactory.model.variant import Variant
 from imagefactory.storage.disk import DiskStore
 from imagefactory.storage.objects import DiskObjects
+from imagefactory.upkeep.purge.selection import Selection
 from imagefactory.urls.query import parse_request
 
 Assemble = Callable[..., Parts]
@@ -567,6 +568,32 @@ def test_the_whole_cache_folder_may_be_deleted_under_a_running_generator(
 
 
 # --- where it may not be written -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_a_cache_deleted_while_it_renders_costs_no_picture(
+    assemble: Assemble, renderer: Counting, tmp_path: Path, moment: str, is_made_again: bool
+) -> None:
+    """A file of the renderer's own would leave nothing in the one that the server publishes and sends."""
+    parts, cache = assemble(), tmp_path / "cache"
+    expected = body_of(parts, ask(parts, scalex=100, encoding="png"))
+
+    def delete(job: Job) -> None:
+        shutil.rmtree(cache)
+        if is_made_again:
+            (cache / "tmp").mkdir(parents=True)
+        setattr(renderer, moment, lambda job: None)
+
+    parts.purger.purge(Selection(is_all=True))
+    setattr(renderer, moment, delete)
+    answer = ask(parts, scalex=100, encoding="png")
+    assert body_of(parts, answer) == expected
+    assert answer.bytes == len(expected)
+    assert answer.result == "bypass"
+    parts = assemble()
+    assert [ask(parts, scalex=100, encoding="png").result for _ in range(2)] == ["miss", "hit"]
+    assert problems(DiskStore(cache, 2**40)) == []
 
 
 def test_memory_mode_writes_nothing(assemble: Assemble, tmp_path: Path) -> None:

@@ -201,6 +201,7 @@ def test_a_variant_is_what_the_writer_makes(tmp_path: Path) -> None:
             image.putalpha(Image.linear_gradient("L").resize((60, 40)))
         source = save(tmp_path, "a.tif", image)
         target = tmp_path / "variant"
+        target.touch()
         assert render.render(job(source, target=target)).body is None
         assert target.read_bytes() == render.render(job(source)).body == written(image)
         assert rendered(source).tobytes() == image.tobytes()

@@ -379,7 +379,7 @@ def test_what_fails_after_the_decode_leaves_the_memory_sound(
     work = job(source, width=100)
     told: list[str] = []
     failures: list[Callable[..., Any]] = []
-    for module, name in ((pipeline, "resized"), (pipeline, "_finish"), (saving, "write")):
+    for module, name in ((pipeline, "resized"), (pipeline, "_finish"), (saving, "encoded")):
 
         def fail(*_: Any, **__: Any) -> None:
             raise MemoryError

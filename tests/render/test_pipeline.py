@@ -524,6 +524,8 @@ def test_a_source_that_is_smaller_is_its_own_variant(tmp_path: Path, encoding: s
     data = bare(encoding.upper())
     source = written(tmp_path, f"a.{encoding}", data)
     target = tmp_path / "target" if has_target else None
+    if target:
+        target.touch()
     result = render.render(job(source, encoding, target=target))
     assert (result.body if target is None else target.read_bytes()) == data
     smaller = render.render(job(source, encoding, width=399))
@@ -592,6 +594,7 @@ def test_a_disk_that_becomes_full_leaves_no_half_picture(tmp_path: Path, encodin
 
     source = save(tmp_path, "a.png", Image.effect_noise((300, 300), 80).convert("RGB"))
     work = job(source, encoding, target=tmp_path / "target")
+    (tmp_path / "target").touch()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
     try:
@@ -602,10 +605,22 @@ def test_a_disk_that_becomes_full_leaves_no_half_picture(tmp_path: Path, encodin
     assert caught.value.errno == errno.EFBIG
 
 
-def test_a_target_that_cannot_be_opened_is_an_os_error(tmp_path: Path) -> None:
-    source = save(tmp_path, "a.png", scene())
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+def test_a_target_that_is_gone_is_not_made_again(tmp_path: Path, encoding: str) -> None:
+    """Another file of its name is not the one that the caller holds: he would find nothing in his."""
+    source = written(tmp_path, "a.png", bare("PNG"))  # which as a PNG is its own variant
     with pytest.raises(FileNotFoundError):
-        render.render(job(source, "jpeg", target=tmp_path / "no" / "folder"))
+        render.render(job(source, encoding, target=tmp_path / "target"))
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_target_has_no_bytes_of_an_attempt_before(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(bytes(100_000))
+    source = save(tmp_path, "a.png", scene())
+    result = render.render(job(source, "jpeg", width=90, target=target))
+    assert result.is_of(target.read_bytes())
+    assert result.digest
 
 
 def test_a_source_that_cannot_be_read_is_an_os_error(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ def with_size(key: Key, size: int) -> Variant:
 # --- rows --------------------------------------------------------------------------------------------------
 
 
+def test_a_row_of_no_bytes_is_no_variant(index: DiskIndex) -> None:
+    """One that an older version wrote, when the cache was deleted while it rendered."""
+    index.variants.put(with_size(KEY, 0))
+    assert index.variants.get(KEY) is None
+    assert list(index.variants.good()) == []
+    index.variants.put(VARIANT)
+    assert index.variants.get(KEY) == VARIANT
+    assert index.variants.count() == 1
+
+
 @pytest.mark.parametrize(
     "source",
     [

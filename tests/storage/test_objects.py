@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from imagefactory.errors import StorageError
+from imagefactory.model.job import Rendered
 from imagefactory.model.variant import Key, Variant
 from imagefactory.storage.objects import DiskObjects
 from imagefactory.storage.temp_files import TempFiles
@@ -36,7 +37,7 @@ def temps_of(objects: DiskObjects) -> TempFiles:
 def publish(objects: DiskObjects, key: Key = KEY, body: bytes = BODY) -> Variant:
     with temps_of(objects).create() as temp:
         os.write(temp.number, body)
-        return objects.publish(temp, key, 100, 75)
+        return objects.publish(temp, key, Rendered(100, 75))
 
 
 def mode(path: Path) -> int:
@@ -298,7 +299,7 @@ def test_a_sweep_takes_what_has_no_writer_and_nothing_else(objects: DiskObjects,
         assert sorted(path.name for path in temps_of(objects).folder.iterdir()) == sorted(
             [temp.path.name, "damaged-index", "link", "pipe"]
         )
-        assert objects.has(objects.publish(temp, KEY, 1, 1))
+        assert objects.has(objects.publish(temp, KEY, Rendered(1, 1)))
     assert outside.read_text() == "not ours"
 
 

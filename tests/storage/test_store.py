@@ -80,8 +80,27 @@ def test_what_was_kept_is_found_with_its_bytes(store: Store) -> None:
     assert read(store, variant) == BODY
 
 
-def test_an_empty_body_is_a_body(store: Store) -> None:
-    assert read(store, keep(store, body=b"")) == b""
+@pytest.mark.parametrize(
+    ("body", "digest"), [(b"", ""), (b"", hashlib.sha256(b"").hexdigest()), (BODY, "ab" * 32)]
+)
+def test_what_is_empty_or_not_as_rendered_is_not_kept(store: Store, body: bytes, digest: str) -> None:
+    with store.temp() as temp:
+        if temp is not None:
+            temp.path.write_bytes(body)
+        with pytest.raises(StorageError):
+            store.keep(KEY, Rendered(100, 75, None if temp else body, digest=digest), temp)
+    assert store.index.variants.get(KEY) is None
+    assert store.index.variants.count() == 0
+
+
+def test_what_is_as_rendered_is_kept(store: Store) -> None:
+    with store.temp() as temp:
+        if temp is not None:
+            temp.path.write_bytes(BODY)
+        rendered = Rendered(100, 75, None if temp else BODY, digest=hashlib.sha256(BODY).hexdigest())
+        variant = store.keep(KEY, rendered, temp)
+    assert variant is not None
+    assert read(store, variant) == BODY
 
 
 def test_a_source_is_remembered_and_replaced(store: Store) -> None:

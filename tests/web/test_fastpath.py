@@ -112,7 +112,7 @@ def drawn(pictures: Path) -> Path:
     for path in pictures.rglob("*.*"):
         os.utime(path, (DATE_S, DATE_S))
     assert (
-        (pictures / "cats/tom.jpg").stat().st_size < fastpath._SMALL < (pictures / "noise.png").stat().st_size
+        (pictures / "cats/tom.jpg").stat().st_size < fastpath.SMALL < (pictures / "noise.png").stat().st_size
     )
     return pictures
 

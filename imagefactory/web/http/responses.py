@@ -28,6 +28,7 @@ from .conditions import Verdict, content_range, judge
 
 __all__ = [
     "CHUNK",
+    "SMALL",
     "FilePart",
     "Reply",
     "accelerated",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 CHUNK = 64 * 1024
+# Larger bodies come from the file, by sendfile where the server has it.
+SMALL = 128 * 1024
 # An original may be anything that a browser would run as a page, were it not told otherwise.
 _CSP = "default-src 'none'; sandbox"
 
