@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import StorageError, TimedOut
@@ -63,7 +63,8 @@ class _File:
         """Let go of the byte at *offset*."""
         with self.lock:
             self.held.discard(offset)
-            fcntl.lockf(self.number, fcntl.LOCK_UN, 1, offset)
+            with suppress(OSError):  # what was made under it is an answer all the same
+                fcntl.lockf(self.number, fcntl.LOCK_UN, 1, offset)
 
 
 _files: dict[str, _File] = {}

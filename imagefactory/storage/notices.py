@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from ..errors import StorageError
 from .temp_files import TempFiles
 
 __all__ = ["EpochFile"]
@@ -28,12 +29,15 @@ class EpochFile:
             return 0
 
     def renew(self) -> None:
-        """Tell all processes that the cache was purged, or its index replaced. Raises StorageError, OSError.
+        """Tell all processes that the cache was purged, or its index replaced. Raises StorageError.
 
         The file's time is a random number, so that one stat tells two epochs apart also when they follow
         each other within a tick of the clock and reuse an inode.
         """
         with self._temps.create() as temp:
             random_ns = secrets.randbelow(_LAST_NS - 1) + 1
-            os.utime(temp.path, ns=(random_ns, random_ns))
-            temp.path.rename(self._path)
+            try:
+                os.utime(temp.path, ns=(random_ns, random_ns))
+                temp.path.rename(self._path)
+            except OSError as error:
+                raise StorageError("objects", f"the epoch can't be renewed: {error.strerror}") from error

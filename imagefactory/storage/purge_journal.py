@@ -91,10 +91,11 @@ class PurgeJournal:
             with os.fdopen(number, encoding="utf-8", errors="surrogateescape") as file:
                 try:
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    text = file.read()
                 except OSError:
-                    continue  # its writer lives
+                    continue  # its writer lives, or the next one who starts can read it
                 # A line without an end was cut: then no row has gone yet.
-                found = _LINE.findall(file.read())
+                found = _LINE.findall(text)
                 names = {name: int(inode) for inode, name in found if ".." not in name.split("/")}
                 self._finish(names, timeout_s)
                 with suppress(OSError):
@@ -131,7 +132,8 @@ class PurgeJournal:
             with suppress(OSError):
                 path.unlink()
             if error.errno in _FULL:
-                os.ftruncate(temp.number, 0)
+                with suppress(OSError):
+                    os.ftruncate(temp.number, 0)
                 return None
             raise StorageError("objects", f"what shall go can't be written down: {error.strerror}") from error
         return path

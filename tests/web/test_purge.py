@@ -322,6 +322,16 @@ def test_a_cache_that_can_not_be_changed_is_503(site: Site, tmp_path: Path) -> N
     assert "the cache can't be purged at the moment" in told(reply)["detail"]
 
 
+def test_an_epoch_that_can_not_be_renewed_is_503(site: Site, tmp_path: Path) -> None:
+    web = site()
+    cache_of(web)
+    (tmp_path / "cache/epoch").unlink()
+    (tmp_path / "cache/epoch/in the way").mkdir(parents=True)
+    reply = web.delete(TOM, headers=BEARER)
+    assert reply.status_code == 503
+    assert "the epoch can't be renewed" in told(reply)["detail"]
+
+
 def test_in_an_app_of_somebody_else_it_touches_nothing_else(
     configure: Callable[..., Config], renderer: Counting
 ) -> None:
