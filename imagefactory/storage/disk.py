@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class DiskStore:
         self.processes = LiveProcesses(root / "locks")
         self.journal = PurgeJournal(self.index, self.objects, self.temps, self.claims, self.notices)
         self.is_tight = False
+        # Whether an object stayed without its row, as it could not be removed: nobody finds or counts it.
+        self.has_orphans = False
         self._largest = 0
 
     def temp(self) -> AbstractContextManager[Temp]:
@@ -69,22 +72,32 @@ class DiskStore:
         try:
             surplus = self.index.variants.put(variant, self.variants_per_source)
         except StorageError:
-            if before is None or before.body != variant.body:  # nobody would find it, and nobody count it
-                self.objects.remove(key, variant.body)
+            if before is None or before.body != variant.body:
+                self._remove_orphan(key, variant.body)
             raise
         if before is not None and before.body != variant.body:
-            self.objects.remove(key, before.body)
-        for row in surplus:
-            self.remove_object(row)
+            self._remove_orphan(key, before.body)
+        self._remove_orphans(surplus)
         capacity = self._capacity(total, free + size)
         self.is_tight = total + size > capacity - self._reserve(capacity) // 2
         return variant
 
-    def remove_object(self, row: VariantRow) -> None:
-        """Remove the object of *row*, also where the row does not say any more which one that is."""
-        for body in self.bodies(row):
-            if row.key is not None:
-                self.objects.remove(row.key, body)
+    def _remove_orphan(self, key: Key, body: str) -> None:
+        """Remove an object that has no row any more."""
+        if not self.objects.remove(key, body):
+            self.has_orphans = True
+
+    def _remove_orphans(self, rows: Iterable[VariantRow]) -> None:
+        """Remove the objects of *rows* that are gone."""
+        for row in rows:
+            if not self.remove_object(row):
+                self.has_orphans = True
+
+    def remove_object(self, row: VariantRow) -> bool:
+        """Remove the object of *row*, also where the row does not say any more which one that is; whether it
+        is gone."""
+        key = row.key
+        return key is None or all(self.objects.remove(key, body) for body in self.bodies(row))
 
     def bodies(self, row: VariantRow) -> list[str]:
         """The body digests of the objects of *row*, whole or their first 32 hex digits: what it says, or what
@@ -121,7 +134,7 @@ class DiskStore:
 
     def remove(self, variant: Variant) -> None:
         self.index.variants.remove(variant.key)
-        self.objects.remove(variant.key, variant.body)
+        self._remove_orphan(variant.key, variant.body)
 
     def follow(self) -> None:
         self.index.database.follow()
@@ -147,8 +160,7 @@ class DiskStore:
             found = self.objects.inspect(key, body)
             if found is not None:
                 variant = Variant(key, *found, *parse(key.recipe).size())
-                for row in self.index.variants.put(variant, self.variants_per_source):
-                    self.remove_object(row)
+                self._remove_orphans(self.index.variants.put(variant, self.variants_per_source))
                 return variant
         return None
 

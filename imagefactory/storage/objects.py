@@ -158,13 +158,18 @@ class DiskObjects:
         make_folder(folder, OPEN)
         sync_folder(folder.parent)
 
-    def remove(self, key: Key, body: str) -> None:
-        """Remove one object, and its folder if that is empty now. An object that is gone is no error."""
+    def remove(self, key: Key, body: str) -> bool:
+        """Remove one object, and its folder if that is empty now. Whether it is gone, by us or before."""
         path = self.root / self.name(key, body)
-        with suppress(OSError):
+        try:
             path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return False
         with suppress(OSError):
             path.parent.rmdir()
+        return True
 
     def inode(self, name: str) -> int:
         """The inode of the file at *name* below ``root``, 0 where there is none."""

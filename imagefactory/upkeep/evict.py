@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import StorageError
 from ..storage.disk import DiskStore
 from ..storage.variant_rows import VariantRow
 
@@ -36,21 +37,29 @@ def evict(
     With *unused_since_s* (unix time) only those that were used before. One process evicts at a time; raises
     TimedOut when another one does not end within *timeout_s* seconds. It stops when so many bytes went as
     were too many when it began: the disk counts them as used for as long as somebody reads the files.
-    Raises StorageError.
+    Raises StorageError, also when too many objects can't be removed.
     """
     variants = bytes_ = 0
+    stuck: set[int] = set()  # numbers of rows
     with store.claims.take("evict", timeout_s):
         total, capacity, _ = store.room()
         surplus = total - (capacity if goal is None else goal)
         while bytes_ < surplus:
-            rows = _enough(store.index.variants.oldest(_AT_ONCE), surplus - bytes_, unused_since_s)
+            oldest = [
+                row for row in store.index.variants.oldest(_AT_ONCE + len(stuck)) if row.number not in stuck
+            ]
+            rows = _enough(oldest, surplus - bytes_, unused_since_s)
             if not rows:
                 break
-            for row in rows:
-                store.remove_object(row)
-            gone = store.index.variants.remove_rows(rows, but_remade=True)
+            # What can't be removed keeps its row, and counts: else nobody would know of it.
+            stuck |= {row.number for row in rows if not store.remove_object(row)}
+            gone = store.index.variants.remove_rows(
+                [row for row in rows if row.number not in stuck], but_remade=True
+            )
             variants += len(gone)
             bytes_ += sum(row.bytes for row in gone)
+    if stuck and bytes_ < surplus:
+        raise StorageError("objects", f"{len(stuck)} objects can't be removed")
     return Evicted(variants, bytes_)
 
 

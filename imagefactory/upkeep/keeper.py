@@ -127,6 +127,9 @@ class Keeper:
         self._looked_s = now_s
 
     def _keep_whole(self, store: DiskStore) -> None:
+        if store.has_orphans:
+            store.index.completeness.set_whole(False)
+            store.has_orphans = False
         is_at_it = self._filler is not None and self._filler.is_alive()
         if self.is_running and not is_at_it and not store.index.completeness.is_whole():
             self._filler = threading.Thread(

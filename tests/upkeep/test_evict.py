@@ -222,15 +222,49 @@ def test_a_row_whose_object_is_gone_already_goes(disk: DiskStore, sound: None) -
     assert evict(disk, 2000) == Evicted(1, 1000)
 
 
+def test_an_object_that_cannot_be_removed_keeps_its_row_and_others_go(disk: DiskStore) -> None:
+    """Without its row nobody would count it: each time that a disk refuses, the cache would grow."""
+    stuck, *others = fill(disk, 4)
+    path = disk.objects.root / disk.objects.name(stuck.key, stuck.body)
+    path.unlink()
+    (path / "in the way").mkdir(parents=True)  # no unlink removes a folder
+    assert evict(disk, 2000) == Evicted(2, 2000)
+    assert disk.index.variants.get(stuck.key) == stuck
+    assert disk.index.variants.get(others[2].key) == others[2]
+    with pytest.raises(StorageError, match="1 objects can't be removed"):
+        evict(disk, 0)
+    (path / "in the way").rmdir()
+    path.rmdir()
+    assert evict(disk, 0) == Evicted(1, 1000)
+
+
+def test_an_object_that_stayed_without_its_row_is_looked_for(disk: DiskStore) -> None:
+    (variant,) = fill(disk, 1)
+    disk.index.completeness.set_whole(True)
+    path = disk.objects.root / disk.objects.name(variant.key, variant.body)
+    data = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    disk.remove(variant)
+    path.rmdir()
+    path.write_bytes(data)
+    kept = Keeper(disk, disk, Counters(), Health(disk, time.time), time.time)
+    kept.look()
+    assert not disk.index.completeness.is_whole()
+    assert disk.adopt(variant.key) is not None
+    assert problems(disk) == []
+
+
 def test_what_is_made_anew_meanwhile_stays(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its old object goes, a new one comes before the old row is forgotten: the new row stays."""
     variants = fill(disk, 2)
     remove = disk.remove_object
 
-    def remake(row: object) -> None:
+    def remake(row: VariantRow) -> bool:
         monkeypatch.setattr(disk, "remove_object", remove)
-        remove(row)  # type: ignore[arg-type]
+        is_gone = remove(row)
         keep(disk, 0)
+        return is_gone
 
     monkeypatch.setattr(disk, "remove_object", remake)
     evict(disk, 1000)
@@ -244,9 +278,9 @@ def test_what_is_used_meanwhile_goes_with_its_row(
     variants = fill(disk, 2)
     remove = disk.remove_object
 
-    def use(row: object) -> None:
-        remove(row)  # type: ignore[arg-type]
+    def use(row: VariantRow) -> bool:
         disk.index.counts.add({variants[0].key.text(): 1}, {}, 3000.0)
+        return remove(row)
 
     monkeypatch.setattr(disk, "remove_object", use)
     assert evict(disk, 1000).variants == 1
@@ -424,10 +458,11 @@ def test_the_end_of_the_process_waits_for_an_eviction(
     store, has_begun = DiskStore(disk.root, 10_000), threading.Event()
     remove = store.remove_object
 
-    def slowly(row: VariantRow) -> None:
-        remove(row)
+    def slowly(row: VariantRow) -> bool:
+        is_gone = remove(row)
         has_begun.set()
         time.sleep(0.01)
+        return is_gone
 
     monkeypatch.setattr(store, "remove_object", slowly)
     kept = Keeper(store, store, Counters(), Health(store, time.time), time.time)
