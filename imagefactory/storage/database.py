@@ -134,7 +134,7 @@ class Database:
     def follow(self) -> None:
         """Use the database that lies in the folder now, if it is another than the one in use."""
         with self._lock:
-            if self._cache is not None and self.inode_on_disk() != self._inode:
+            if self._cache is not None and self._is_gone():
                 self._forget()
 
     def begin_anew(self) -> None:
@@ -162,7 +162,7 @@ class Database:
             with cache.transact(retry=False):
                 return work(cache, lambda statement, values: cache._sql(statement, values).fetchall())
 
-        if self.inode_on_disk() != self._inode:  # removed or replaced under us: rows would go nowhere
+        if self._is_gone():  # removed or replaced under us: rows would go nowhere
             self.follow()
         return self.use("write", run)
 
@@ -194,7 +194,7 @@ class Database:
                         continue
                     except OSError as reason:
                         error = sqlite3.DatabaseError(f"{error}; can't be replaced: {reason.strerror}")
-                elif not is_last and self._cache is not None and self.inode_on_disk() != self._inode:
+                elif not is_last and self._cache is not None and self._is_gone():
                     self.follow()  # removed or replaced under us: a thread that comes late can't open it
                     continue
                 problem = f"the index can't be used: {error}"
@@ -355,6 +355,10 @@ class Database:
         self._opening_pause_until = 0.0
         # Connections of other threads are closed when their last user lets go of them.
         self._cache, self._inode = None, 0
+
+    def _is_gone(self) -> bool:
+        """Whether the database in use does not lie in its place any more, or did not when it was opened."""
+        return self._inode == 0 or self.inode_on_disk() != self._inode
 
     def inode_on_disk(self) -> int:
         """The inode of the file that lies there now, 0 where there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import stat
@@ -444,6 +445,29 @@ def test_no_flipped_bit_of_the_whole_database_makes_a_wrong_row(index: DiskIndex
         except Exception as error:
             wrong.append(f"byte {position}: {error!r}")
     assert wrong == []
+
+
+def test_a_database_removed_while_it_is_opened_is_opened_again(
+    index: DiskIndex, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No inode of a file is no file in its place: it must not be taken for the one in use for ever."""
+    database = index.database
+    opening = database._open_cache
+
+    def open_and_lose() -> object:
+        monkeypatch.undo()
+        cache = opening()
+        shutil.rmtree(root)
+        return cache
+
+    monkeypatch.setattr(database, "_open_cache", open_and_lose)
+    with suppress(StorageError):
+        index.variants.get(KEY)
+    monkeypatch.setattr("imagefactory.storage.database._PAUSE_S", 0.0)
+    database._pause_until = {"read": 0.0, "write": 0.0}
+    index.variants.put(VARIANT)
+    assert index.variants.get(KEY) == VARIANT
+    assert open_index(root).variants.get(KEY) == VARIANT
 
 
 def test_a_damaged_database_is_kept_once_for_a_look(index: DiskIndex, root: Path) -> None:
