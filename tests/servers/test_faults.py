@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.faults import ERRORS, Faults, why_not
+from support.torture.calls import SCENES, Case, Stage, staging
+from support.torture.tally import Tally
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+
+# --- the library ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -84,3 +91,41 @@ def test_a_clock_is_moved_while_the_process_runs(faults: Faults) -> None:
     assert abs(float(wall_s) - (time.time() - 1e9)) < 60
     assert int(year) == time.localtime(time.time() - 1e9).tm_year
     assert abs(float(monotonic_s) - time.monotonic()) < 60
+
+
+# --- a server ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    tally = Tally("calls")
+    with staging(tmp_path_factory.mktemp("calls"), tally) as stage:
+        yield stage
+    assert tally.found == []  # also after what it said at its end, and a look at the cache
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_whatever_call_fails_answers_are_right_and_all_is_well_afterwards(stage: Stage, scene: str) -> None:
+    """A sample; `make torture ONLY=calls N=0` has each call and each error."""
+    dice = random.Random(scene)
+    number = stage.play(Case(scene, "EIO", 0, False))
+    for error in ERRORS:
+        for for_good in (False, True):
+            stage.play(Case(scene, error, dice.randint(1, number), for_good))
+    assert stage.tally.found == []
+    assert stage.tally.notes["faults"] > 0
+
+
+@pytest.mark.parametrize("error", ["EIO", "ESTALE", "EACCES", "EMFILE"])
+def test_a_large_object_that_fails_at_an_open_is_sent_all_the_same(stage: Stage, error: str) -> None:
+    """It is opened twice where the view sends it: by the store, and by send_from_directory."""
+    large = "/picture/large.png?scalex=500&encoding=png"
+    stage.recover()
+    while stage.ask(large) != "hit":
+        pass
+    for nth in (1, 2, 3):
+        stage.faults.arm(error, nth, calls=("open",))
+        assert stage.ask(stage.again(large)) in ("hit", "bypass")
+        stage.faults.disarm()
+        stage.recover()
+    assert stage.tally.found == []

@@ -206,7 +206,23 @@ BY_PARENT(int, -1, STAT, fstatat64, parent, path,
           (int parent, const char *path, struct stat64 *found, int flags), (parent, path, found, flags))
 BY_PATH(DIR *, NULL, LIST, opendir, path, (const char *path), (path))
 BY_NUMBER(DIR *, NULL, LIST, fdopendir, number, (int number), (number))
-BY_NUMBER(int, -1, LOCK, flock, number, (int number, int operation), (number, operation))
+/* Locks are refused, not their release, which no disk does. EACCES would say that somebody else has the lock
+   (POSIX), and be waited for. */
+static int lock_fails(int number)
+{
+    if (!fails(LOCK, number))
+        return 0;
+    if (errno == EACCES)
+        errno = ENOLCK;
+    return 1;
+}
+
+int flock(int number, int operation)
+{
+    REAL(flock);
+    return !(operation & LOCK_UN) && lock_fails(number) ? -1 : real(number, operation);
+}
+
 BY_PATH(int, -1, CHMOD, chmod, path, (const char *path, mode_t mode), (path, mode))
 BY_NUMBER(int, -1, CHMOD, fchmod, number, (int number, mode_t mode), (number, mode))
 BY_NUMBER(int, -1, CHMOD, futimens, number, (int number, const struct timespec times[2]), (number, times))
@@ -223,8 +239,8 @@ BY_PATH(int, -1, SPACE, statvfs64, path, (const char *path, struct statvfs64 *fo
         va_start(rest, command); \
         void *argument = va_arg(rest, void *); \
         va_end(rest); \
-        int is_lock = command == F_SETLK || command == F_SETLKW; \
-        return is_lock && fails(LOCK, number) ? -1 : real(number, command, argument); \
+        int is_lock = (command == F_SETLK || command == F_SETLKW) && ((struct flock *)argument)->l_type != F_UNLCK; \
+        return is_lock && lock_fails(number) ? -1 : real(number, command, argument); \
     }
 CONTROLS(fcntl)
 CONTROLS(fcntl64)

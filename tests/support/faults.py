@@ -1,4 +1,4 @@
-"""Fails system calls of a running process below one folder, and moves its clock, by a library put before libc.
+"""Fails system calls of a running process below one folder, and moves its clock.
 
     faults = Faults(cache, tmp_path / "control")
     with serving(config, wrapper=faults.wrapper()) as server:
@@ -6,8 +6,8 @@
         ...
         faults.disarm()
 
-``faults.c`` has the functions, and is built with cc at the first use: ``why_not`` says why it can't be. SQLite's
-calls are among them.
+``faults.c`` is put before libc by LD_PRELOAD, so SQLite's calls are among them. It is built with cc at the
+first use: ``why_not`` says why it can't be.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ CALLS = (
     *("open", "read", "write", "sync", "rename", "link", "unlink", "mkdir"),
     *("truncate", "stat", "list", "lock", "chmod", "space"),
 )
+# A refused lock is asked for alone: SQLite takes it for a busy one and tries again for ten seconds.
+_WITHOUT_LOCK = tuple(call for call in CALLS if call != "lock")
 # ``short``: a write takes half of its bytes and says so, and those after it have no space.
 ERRORS = ("ENOSPC", "EIO", "ESTALE", "EACCES", "EMFILE", "short")
 _FIELDS = ("is_armed", "calls", "error", "nth", "for_good", "count", "injected", "clock_ns")
@@ -68,8 +70,8 @@ def why_not() -> str:
 
 
 class Faults:
-    """Faults for the processes started with ``wrapper``, and their children, at calls that have to do with what
-    lies in *folder*; *control* is a file of ours outside of it."""
+    """Faults for the processes started with ``wrapper``, and their children, at calls for what lies in
+    *folder*; *control* is a file of ours outside of it."""
 
     def __init__(self, folder: Path, control: Path) -> None:
         self.folder = folder.resolve()
@@ -91,10 +93,10 @@ class Faults:
         return ["env", *(f"{name}={value}" for name, value in self.environ().items())]
 
     def arm(
-        self, error: str, nth: int = 1, *, calls: tuple[str, ...] = CALLS, for_good: bool = False
+        self, error: str, nth: int = 1, *, calls: tuple[str, ...] = _WITHOUT_LOCK, for_good: bool = False
     ) -> None:
-        """From now on the *nth* of these *calls* fails with *error*, and with *for_good* all after it. With nth 0
-        none does, and they are counted."""
+        """From now on the *nth* of these *calls* fails with *error*, and with *for_good* all after it. With
+        nth 0 none does, and they are counted."""
         if error == "short":
             calls = ("write",)
         self.disarm()
@@ -111,8 +113,8 @@ class Faults:
         self._set("is_armed", 0)
 
     def move_clock(self, seconds: float) -> None:
-        """The time of day is *seconds* ahead of the machine's (or behind); file systems and monotonic clocks go
-        on as they do."""
+        """The time of day is *seconds* ahead of the machine's (or behind); file systems and monotonic clocks
+        go on as they do."""
         self._set("clock_ns", int(seconds * 1e9))
 
     @property

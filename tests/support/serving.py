@@ -270,6 +270,8 @@ def is_able_to_trace() -> bool:
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "deploy" / "gunicorn.conf.py"
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "--bind", "127.0.0.1:0", "--log-level", "info"]
+# A program that forgives faults sooner, see there.
+IMPATIENT = [sys.executable, "-m", "support.impatient", "serve", "--port", "0"]
 STARTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "waitress": ((), ()),
     "prefork": (("--workers", "2"), ()),
