@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from ..common.turns import resting
 from ..errors import Busy, TimedOut
 
 __all__ = ["Gate", "Hashing"]
@@ -110,13 +111,14 @@ class Gate:
             else:
                 ticket = _Ticket(group)
                 self._waiting.append(ticket)
-        if ticket is not None:
-            self._await(ticket, timeout_s)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._hand_on(group)
+        with resting():
+            if ticket is not None:
+                self._await(ticket, timeout_s)
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._hand_on(group)
 
     def _await(self, ticket: _Ticket, timeout_s: float) -> None:
         has_come = False

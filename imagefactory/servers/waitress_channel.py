@@ -21,6 +21,7 @@ from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
+from ..common.turns import working
 from ..engine.flights import Underway, Waiter
 from ..web.fastpath import NotSure, SureHits
 from ..web.picture import WAITER
@@ -137,7 +138,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """Answer the first request, in a thread of the pool. Where another one makes that picture already,
         the thread is free again until it is made."""
         try:
-            super().service()
+            with working():
+                super().service()
         except Underway as underway:
             underway.future.add_done_callback(lambda _: self.server.task_dispatcher.add_task(self))
         else:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..common.turns import resting
 from ..errors import StorageError, TimedOut
 from .folders import PRIVATE, make_folder
 
@@ -104,7 +105,8 @@ class FileClaims:
                 has_waited = True
                 if time.monotonic() >= deadline:
                     raise TimedOut("another process is still making this picture")
-                time.sleep(poll_s)
+                with resting():
+                    time.sleep(poll_s)
                 poll_s = min(poll_s * 1.5, _MAX_POLL_S)
         except OSError as error:
             raise StorageError("claims", f"claims can't be locked: {error.strerror}") from error
