@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -272,11 +273,10 @@ class Database:
         for start in range(0, len(values), _FEW):
             some = values[start : start + _FEW]
             marks = ",".join("?" * len(some))
-            for key, found in self.read(
-                f"SELECT CAST(key AS BLOB), {value} FROM Cache WHERE {column} IN ({marks}) AND +{condition}",
-                *some,
-            ):
-                yield text_of(key), text_of(found)
+            statement = (
+                f"SELECT CAST(key AS BLOB), {value} FROM Cache WHERE {column} IN ({marks}) AND +{condition}"
+            )
+            yield from self.use("read", partial(_pairs, statement, some, column == "key"))
 
     # --- opening, and beginning anew
 
@@ -411,6 +411,18 @@ def _checksum(key: str, text: str) -> str:
 def text_of(found: object) -> str:
     """The text of a column that was cast to BLOB; empty for what is none."""
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
+
+
+def _pairs(statement: str, values: Sequence[str], are_keys: bool, cache: Any) -> list[tuple[str, str]]:
+    """Both columns of *statement* as text.
+
+    Where the *values* *are_keys*, raises CorruptError for a row with another one: SQLite gives it where a
+    flipped bit has brought its index into disorder.
+    """
+    rows = [(text_of(key), text_of(found)) for key, found in cache._sql(statement, values).fetchall()]
+    if are_keys and not {key for key, _ in rows} <= set(values):
+        raise CorruptError("a row has another key than its index says")
+    return rows
 
 
 def _is_of_diskcache(error: Exception) -> bool:

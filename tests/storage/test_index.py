@@ -447,6 +447,28 @@ def test_no_flipped_bit_of_the_whole_database_makes_a_wrong_row(index: DiskIndex
     assert wrong == []
 
 
+@pytest.mark.parametrize("place", [0, 1], ids=["row", "index"])
+@pytest.mark.parametrize("bit", [1, 8])
+def test_a_flipped_bit_of_a_key_is_no_mistake_of_ours(root: Path, place: int, bit: int) -> None:
+    """It stands in the row and in SQLite's index, which then gives that row for the key of another."""
+    keys = [Key(f"{number * 7919:064x}", KEY.recipe, KEY.encoding) for number in range(300)]
+    variants = [(Variant(key, "cd" * 32, 123, 100, 75), 1000.0) for key in keys]
+    index = open_index(root)
+    index.variants.put_many(variants)
+    sql(root, "PRAGMA wal_checkpoint(TRUNCATE)")
+    index.database.use("read", lambda cache: cache.close())
+    path = root / "index/cache.db"
+    data, name = bytearray(path.read_bytes()), f"variant {keys[150].text()}".encode()
+    found = data.find(name)
+    data[(data.find(name, found + 1) if place else found) + 64] ^= bit
+    path.write_bytes(data)
+    with suppress(StorageError):  # it may be begun anew on the way
+        open_index(root).variants.put_many(variants)
+    index = open_index(root)
+    index.variants.put_many(variants)
+    assert [index.variants.get(key) for key in keys] == [variant for variant, _ in variants]
+
+
 def test_a_database_removed_while_it_is_opened_is_opened_again(
     index: DiskIndex, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
