@@ -78,7 +78,7 @@ def _tell(bench: Bench, found: dict[str, list[float]]) -> None:
 
     row("imagefactory, granian", "nginx, files", at_least=0.8)
     row("imagefactory, granian", "nginx, files, open_file_cache", at_least=0.8)
-    for server, at_least in (("waitress", 0.75), ("gunicorn", 0.85), ("granian", None)):
+    for server, at_least in (("waitress", 3), ("gunicorn", 0.85), ("granian", None)):
         row(f"imagefactory, {server}", f"raw app, {server}", at_least=at_least)
     row("imagefactory, waitress", "thumbor, stored", at_least=2.5)
     row("imagefactory, granian", "thumbor, stored", at_least=15)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -117,7 +118,9 @@ class Visitor:
                 time.sleep(0.05)
 
     def stop(self) -> None:
+        """Ask no more, when what is under way has ended."""
         self._is_over.set()
+        self._thread.join(_GIVE_UP_S + 1)
 
     def p99_s(self, start: float, stop: float) -> float:
         """Of the answers that were asked for between the two."""
@@ -142,7 +145,6 @@ def measure(server: Server, port: int, attack: Attack, seconds: float) -> list[s
         now = held(server)
         most = Held(*map(max, zip(_values(most), _values(now), strict=True)))
     ended = time.monotonic()
-    during = visitor.p99_s(began, ended)
     back: float | None = None
     while back is None and time.monotonic() < ended + _BACK_S:
         time.sleep(1)
@@ -152,6 +154,7 @@ def measure(server: Server, port: int, attack: Attack, seconds: float) -> list[s
     time.sleep(2)
     last = held(server)
     visitor.stop()
+    during = visitor.p99_s(began, ended)  # now, as one that hung may have ended just before
     grown = [
         f"{high - low:.0f} / {after - low:.0f}"
         for low, high, after in zip(_values(first), _values(most), _values(last), strict=True)
@@ -245,7 +248,8 @@ def fronted(folder: Path, upstream: int, cache: Path) -> Iterator[int]:
     """The port of the shipped nginx.conf in front of *upstream*, four of its workers' settings changed."""
     folder.mkdir()
     text = (Path(__file__).parents[2] / "deploy/nginx.conf").read_text()
-    port = upstream + 1 if upstream < 65_000 else upstream - 1
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temps = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     for pattern, replacement in (
