@@ -48,7 +48,9 @@ def run(workers: int, work: _Work, on_ready: Callable[[], None]) -> None:
         if not pid:
             time.sleep(_POLL_S)
             continue
-        began = children.pop(pid)
+        began = children.pop(pid, None)
+        if began is None:  # as process 1 of a container it gets the render processes of a worker that died
+            continue
         code = os.waitstatus_to_exitcode(status)
         if not is_ready:
             break

@@ -16,13 +16,13 @@ import time
 from typing import Any
 
 from waitress.adjustments import Adjustments
-from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
 from ..common.turns import working
-from ..engine.flights import Underway, Waiter
+from ..engine.flights import Underway
 from ..web.fastpath import NotSure, SureHits
 from ..web.picture import WAITER
 from .common import IDLE_S
@@ -52,7 +52,7 @@ class _Task(WSGITask):  # type: ignore[misc]  # waitress has no types
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
-        environ[WAITER] = self.channel.waiter
+        environ[WAITER] = self.request.waiter
         return environ
 
 
@@ -88,17 +88,32 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     total_outbufs_len: int
 
     def __init__(self, server: Server, *args: Any, **options: Any) -> None:
-        self.waiter = Waiter(comes_again=True)
         self.since = time.monotonic()
         self.sent = 0
-        self.is_new = False  # a request that nobody has in hand
+        self.is_new = False  # there is a request that nobody has in hand
         super().__init__(server, *args, **options)
 
     def handle_read(self) -> None:
         if self.request is None:
             self.since = time.monotonic()
         super().handle_read()
-        while self.is_new:
+        self._go_on()
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        self._go_on()
+
+    def writable(self) -> bool:
+        return bool(super().writable() or self.is_new)
+
+    def handle_expt(self) -> None:
+        """Urgent data, which HTTP has none of: poll() would tell of it again at once, and for ever."""
+        self.handle_close()
+
+    def _go_on(self) -> None:
+        """Have the next request answered. Where an answer waits for its client, so do the requests behind it:
+        one packet asks for hundreds."""
+        while self.is_new and self.connected and not self.total_outbufs_len:
             self.is_new = False
             if not self._serve_here():
                 self.server.task_dispatcher.add_task(self)
@@ -132,6 +147,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             if self.current_outbuf_count > 0:  # as in service(): the next answer gets a buffer of its own
                 self.current_outbuf_count = self.adj.outbuf_high_watermark
             self.is_new = self.connected and bool(self.requests)
+            following = self.request
+            if not self.requests and following and following.headers_finished and following.expect_continue:
+                self.send_continue()  # as in service(): the answer before had to go first
         return True
 
     def service(self) -> None:
@@ -142,8 +160,15 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 super().service()
         except Underway as underway:
             underway.future.add_done_callback(lambda _: self.server.task_dispatcher.add_task(self))
-        else:
-            self.waiter = Waiter(comes_again=True)
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        flushed: bool = super()._flush_some(do_close)
+        if self.current_outbuf_count and not self.total_outbufs_len and self.connected:
+            # The buffer keeps what it has sent, and an idle connection would keep the buffer.
+            self.outbufs[-1].close()
+            self.outbufs[-1] = OverflowableBuffer(self.adj.outbuf_overflow)
+            self.current_outbuf_count = 0
+        return flushed
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         sent: int = super().send(data, do_close)
@@ -154,7 +179,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def is_too_slow(self, now: float) -> bool:
         """Whether the client has had its time. To be asked every second."""
-        if self.total_outbufs_len:
+        if self.total_outbufs_len or self.is_new:
             if now - self.since < WRITE_S:
                 return False
             is_slow = self.sent < WRITE_BYTES
@@ -188,10 +213,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         super().__init__(*args, **options)
 
     def add_task(self, channel: Channel) -> None:
-        if threading.get_ident() == self.connections.thread:
-            channel.is_new = True  # the channel's lock is held: when it has read
-        else:
-            self.task_dispatcher.add_task(channel)
+        # Its lock is held: when it has read, or is woken by the thread that has served the one before.
+        channel.is_new = True
 
     def readable(self) -> bool:
         return self.accepting and self.connections.has_room()

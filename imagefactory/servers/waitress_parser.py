@@ -6,8 +6,12 @@ that is too large it asks for before it refuses it, and it ignores expectations 
 
 from __future__ import annotations
 
+from typing import Any
+
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
+
+from ..engine.flights import Waiter
 
 __all__ = ["Parser"]
 
@@ -20,9 +24,14 @@ class _ExpectationFailed(Error):  # type: ignore[misc]  # waitress has no types
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """One request. *error* is the answer to what is no request, or one that we do not take."""
+    """One request. *error* is the answer to what is no request, or one that we do not take; by *waiter* it
+    waits for what another one makes."""
 
     error: Error | None = None
+
+    def __init__(self, adj: Any) -> None:
+        super().__init__(adj)
+        self.waiter = Waiter(comes_again=True)
 
     def received(self, data: bytes) -> int:
         """How many bytes of *data* belong to the request."""

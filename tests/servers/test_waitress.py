@@ -73,10 +73,10 @@ class Running:
 
 def read_all(connection: socket.socket) -> bytes:
     """What comes until the other side closes."""
-    data = b""
+    data = bytearray()
     while chunk := connection.recv(65536):
         data += chunk
-    return data
+    return bytes(data)
 
 
 def is_closed(connection: socket.socket) -> bool:
@@ -193,6 +193,71 @@ def test_several_requests_in_one_packet_are_answered_in_their_order(site: Runnin
     assert answers.count(b"HTTP/1.1 200 OK") == 4
     results = [line for line in answers.split(b"\r\n") if line.startswith(b"X-Cache")]
     assert results == [b"X-Cache: hit", b"X-Cache: hit", b"X-Cache: miss", b"X-Cache: hit"]
+
+
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_the_answers_to_one_packet_do_not_pile_up(start: Callable[..., Running], is_sure: bool) -> None:
+    body = b"x" * 200_000
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] != "/":
+            return text(environ, start_response)
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    running = start(app, sure=app if is_sure else None)
+    with socket.create_connection(running.address, timeout=10) as connection:
+        ask = "GET / HTTP/1.1\r\nHost: x\r\n"
+        connection.sendall((f"{ask}\r\n" * 99 + f"{ask}Connection: close\r\n\r\n").encode())
+        assert eventually(lambda: any(0 < len(each.requests) < 95 for each in running.connections.channels()))
+        assert running.ask("/other").endswith(b"ok")
+        assert sum(each.pending_bytes() for each in running.connections.channels()) < 2 * len(body)
+        assert read_all(connection).count(b"HTTP/1.1 200 OK") == 100
+
+
+def test_who_expects_to_be_told_to_continue_behind_a_hit_is_told(start: Callable[..., Running]) -> None:
+    def sure(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["REQUEST_METHOD"] == "POST":
+            raise NotSure
+        return text(environ, start_response)
+
+    running = start(text, sure=sure)
+    with running.connect() as connection:
+        connection.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        )
+        answers = b""
+        while b"100 Continue" not in answers:
+            answers += connection.recv(1000)
+        connection.sendall(b"hi")
+        while answers.count(b"ok") < 2:
+            answers += connection.recv(1000)
+
+
+def test_what_was_sent_is_not_kept(start: Callable[..., Running]) -> None:
+    body = b"x" * 100_000
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    running = start(app)
+    with running.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        data = b""
+        while not data.endswith(body):
+            data += connection.recv(65536)
+        (channel,) = running.connections.channels()
+        assert eventually(lambda: channel.is_idle())
+        assert [each.buf for each in channel.outbufs] == [None]
+
+
+def test_urgent_data_does_not_keep_the_server_busy(start: Callable[..., Running]) -> None:
+    running = start(text)
+    with running.connect() as connection:
+        connection.send(b"!", socket.MSG_OOB)
+        assert is_closed(connection)
 
 
 def test_hits_of_both_threads_are_counted(site: Running, app: Flask) -> None:
@@ -377,6 +442,19 @@ def test_who_reads_slowly_but_enough_gets_all(
         data += read_all(connection)
     body = bytes(data).partition(b"\r\n\r\n")[2]
     assert body == (b"0123456789abcdef" * (30 * 2**16))[100:-100]
+
+
+@pytest.mark.usefixtures("short")
+def test_who_asks_for_much_and_reads_nothing_is_cut_off(start: Callable[..., Running]) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "200000")])
+        return [b"x" * 200_000]
+
+    running = start(app)
+    with socket.create_connection(running.address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 150)
+        assert eventually(lambda: running.connections.channels())
+        assert eventually(lambda: not running.connections.channels())
 
 
 def test_answers_that_nobody_reads_do_not_fill_the_memory(
