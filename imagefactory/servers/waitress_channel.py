@@ -44,6 +44,8 @@ PENDING_BYTES = 256 * 2**20
 STALL_S = 0.05
 _PROBE_S = 0.5
 _QUIET_S = 60.0  # one line in the log about the same trouble
+# How the kernel says that a client is gone, beside those that waitress knows: TCP_USER_TIMEOUT, and routers.
+_GONE = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -63,9 +65,11 @@ class _SureTask(WSGITask):  # type: ignore[misc]
         environ = self.get_environment()
         server = self.channel.server
         began = time.perf_counter()
-        body = server.sure_hits(environ, self._start_response)
-        if time.perf_counter() - began > STALL_S:
-            server.connections.has_stalled(environ)
+        try:
+            body = server.sure_hits(environ, self._start_response)
+        finally:  # also where the disk says at last that there is nothing
+            if time.perf_counter() - began > STALL_S:
+                server.connections.has_stalled(environ)
         # In one piece: header and body leave in one packet where they fit.
         self.channel.write_soon(b"".join((self.build_response_header(), *body)))
         self.wrote_header = True
@@ -171,9 +175,23 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return flushed
 
     def send(self, data: bytes, do_close: bool = True) -> int:
-        sent: int = super().send(data, do_close)
+        try:
+            sent: int = super().send(data, do_close)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            self.will_close, sent = True, 0
         self.sent += sent
         return sent
+
+    def recv(self, buffer_size: int) -> bytes:
+        try:
+            return bytes(super().recv(buffer_size))
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            self.handle_close()
+            return b""
 
     # --- for the one who looks after the connections
 
@@ -220,8 +238,6 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         return self.accepting and self.connections.has_room()
 
     def handle_accept(self) -> None:
-        if not self.connections.make_room():
-            return
         try:
             accepted = self.accept()
             if accepted is None:
@@ -231,6 +247,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         except OSError as error:
             self.connections.cannot_accept(error)
             return
+        # Not before: its number would be given to the new one, and with it what poll() has to tell of it.
+        self.connections.make_room()
         self.channel_class(self, connection, self.fix_addr(address), self.adj, map=self._map)
 
 
@@ -274,22 +292,21 @@ class Connections:
         self._paused_until = now + 0.1  # all of them wait for an answer
         return False
 
-    def make_room(self) -> bool:
-        """Close the longest idle connection where there is no room for one more; whether there is room."""
+    def make_room(self) -> None:
+        """Close the longest idle connection where there is no room for one more."""
         if len(self.sockets) < self._limit:
-            return True
+            return
         idle = [each for each in self.channels() if each.is_idle()]
         if not idle:
-            return False
+            return
         self._tell("full", "%d connections: the longest idle ones are closed for new ones", self._limit)
         min(idle, key=lambda each: (each.total_outbufs_len > 0, each.since)).handle_close()
-        return True
 
     def cannot_accept(self, error: OSError) -> None:
         """Note that a connection could not be taken, and let things calm down."""
         if error.errno in _NO_DESCRIPTORS:
             self._paused_until = time.monotonic() + 0.5
-            self._limit = max(64, len(self.sockets) - 16)
+            self._limit = min(self._limit, max(16, len(self.sockets) - 16))
             self._tell(
                 "accept", "no connection can be taken: %s; now at most %d", error.strerror, self._limit
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -514,3 +515,20 @@ def test_where_descriptors_run_out_the_server_goes_on(
     monkeypatch.setattr(waitress_channel.Server, "accept", failing)
     assert running.ask().endswith(b"ok")
     assert caplog.text.count("no connection can be taken: Too many open files") == 1
+
+
+def test_one_that_the_kernel_gave_up_is_closed_without_a_traceback(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(text)
+
+    def gone(*_: object) -> int:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    with running.connect() as connection:
+        assert eventually(lambda: running.connections.channels())
+        monkeypatch.setattr("waitress.wasyncore.dispatcher.send", gone)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert is_closed(connection)
+    assert eventually(lambda: not running.connections.channels())
+    assert "Traceback" not in caplog.text and "error" not in caplog.text.lower()
