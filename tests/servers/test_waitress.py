@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -301,6 +302,24 @@ def test_a_disk_that_stalls_has_hits_answered_by_threads_until_it_is_quick(
     assert caplog.text.count("hits go to the threads") == 1
 
 
+def test_a_disk_that_fails_after_a_while_has_stalled(
+    site: Running, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = app.extensions["imagefactory"].parts.sources
+    is_current = sources.is_current
+
+    def failing(*values: Any) -> bool:
+        time.sleep(0.1)
+        return False
+
+    monkeypatch.setattr(sources, "is_current", failing)
+    assert b" 200 OK" in site.ask(HIT)
+    assert site.connections.is_stalled
+    monkeypatch.setattr(sources, "is_current", is_current)
+    monkeypatch.setattr(waitress_channel, "_PROBE_S", 0.01)
+    assert eventually(lambda: not site.connections.is_stalled)
+
+
 # --- crowds -----------------------------------------------------------------------------------------------
 
 
@@ -458,6 +477,34 @@ def test_who_asks_for_much_and_reads_nothing_is_cut_off(start: Callable[..., Run
         assert eventually(lambda: not running.connections.channels())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no other kernel tells how much it holds")
+@pytest.mark.usefixtures("short")
+def test_who_reads_enough_is_not_cut_off_for_what_the_kernel_holds(
+    start: Callable[..., Running], tmp_path: Path
+) -> None:
+    running = start(files(tmp_path))
+    with socket.create_connection(running.address, timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for _ in range(60):
+            connection.recv(8192)
+            time.sleep(0.02)
+        assert len(running.connections.channels()) == 1
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has that")
+def test_a_client_whose_connection_the_kernel_ends_is_no_error(
+    start: Callable[..., Running], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(files(tmp_path))
+    with running.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert eventually(lambda: running.connections.channels())
+        (channel,) = running.connections.channels()
+        channel.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
+        assert eventually(lambda: not running.connections.channels())
+    assert "Traceback" not in caplog.text
+
+
 def test_answers_that_nobody_reads_do_not_fill_the_memory(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -532,3 +579,42 @@ def test_one_that_the_kernel_gave_up_is_closed_without_a_traceback(
         assert is_closed(connection)
     assert eventually(lambda: not running.connections.channels())
     assert "Traceback" not in caplog.text and "error" not in caplog.text.lower()
+
+
+def test_a_server_of_few_places_gets_no_more_when_descriptors_run_out(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start(text, limit=12)
+    running.connections.cannot_accept(OSError(24, "Too many open files"))
+    idle = [running.connect() for _ in range(20)]
+    assert eventually(lambda: len(running.connections.channels()) == 10)
+    assert running.ask().endswith(b"ok")
+    assert len(running.connections.sockets) <= 12
+    for connection in idle:
+        connection.close()
+
+
+def test_who_takes_the_place_of_another_one_does_not_get_what_was_meant_for_that(
+    start: Callable[..., Running],
+) -> None:
+    go, is_held = threading.Event(), threading.Event()
+
+    def sure(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/hold":
+            is_held.set()
+            go.wait(10)
+        return text(environ, start_response)
+
+    running = start(text, limit=4, sure=sure)
+    with running.connect() as oldest, running.connect() as holding:
+        assert eventually(lambda: len(running.connections.channels()) == 2)
+        holding.sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert is_held.wait(10)
+        oldest.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with running.connect() as last:  # poll() tells of both at once
+            go.set()
+            assert holding.recv(1000).endswith(b"ok")
+            assert is_closed(oldest)
+            time.sleep(0.1)
+            last.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert last.recv(1000).endswith(b"ok")
