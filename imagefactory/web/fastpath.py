@@ -269,6 +269,8 @@ class SureHits(FastPath):
             slot = self._memo.slots.get((key[0], key[1], slot.value.secondary_key(environ, self._config)))
         if slot is not None and isinstance(slot.value, _Entry):
             self._sources.is_current(slot.value.path, slot.value.stamp)
+        else:  # forgotten: a disk that failed after a while had it look changed
+            self._sources.is_readable()
         self._notices.epoch()
         return time.perf_counter() - began
 
