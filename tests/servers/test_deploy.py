@@ -6,15 +6,12 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,12 +19,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.drawing import quarters
-from support.serving import Client, Reply, Server, eventually, is_able_to_trace, serving, write_config
+from support.nginx import DEPLOY, NGINX, Front, free_port, nginx
+from support.serving import Reply, Server, eventually, is_able_to_trace, serving, write_config
 
 from imagefactory.servers.serving import SERVERS
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="there is no nginx here")
 
 WHOLE = "/picture/tom.jpg?scalex=100"
@@ -36,76 +32,6 @@ LARGE = "/picture/noise.png?scalex=1400"
 MANY = {"access_control_allow_origin": "*", "cross_origin_resource_policy": "cross-origin"}
 # What differs with each answer, and what each of the two says of itself.
 OWN = {"date", "server", "connection", "server-timing", "x-cache-status"}
-
-
-@dataclass(frozen=True)
-class Front:
-    """An nginx on a port of this machine."""
-
-    port: int
-
-    def get(self, target: str, method: str = "GET", **headers: str) -> Reply:
-        """Its answer, on a connection of its own."""
-        with Client("127.0.0.1", self.port) as client:
-            return client.get(target, method, **headers)
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        return int(chosen.getsockname()[1])
-
-
-@contextmanager
-def nginx(
-    name: str, folder: Path, upstream: int, cache: Path, wrapper: tuple[str, ...] = ()
-) -> Iterator[Front]:
-    """An nginx that runs with deploy/*name* in *folder*, in front of the port *upstream*."""
-    folder.mkdir()
-    port = free_port()
-    user = "user root;" if os.geteuid() == 0 else ""  # www-data may not enter the tests' folders
-    text = (DEPLOY / name).read_text()
-    places = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    for pattern, replacement in (
-        (r"user www-data;", user),
-        (r"worker_processes auto;", "worker_processes 1;"),
-        (r"pid /run/nginx.pid;", f"pid {folder}/pid;"),
-        (r"error_log \S+ warn;", f"error_log {folder}/error.log warn;"),
-        (r"\nhttp {", "\nhttp { " + places),
-        (r"listen 80;", f"listen 127.0.0.1:{port};"),
-        (r"server 127\.0\.0\.1:8080;", f"server 127.0.0.1:{upstream};"),
-        (r"alias /srv/imagefactory/cache/objects/;", f"alias {cache}/objects/;"),
-        (r"/var/cache/(nginx/imagefactory|imagefactory-crowds) ", f"{folder}/cache "),
-    ):
-        text, count = re.subn(pattern, replacement, text)
-        assert count == 1 or (count == 0 and ("alias" in pattern or "/var/cache" in pattern)), pattern
-    conf = folder / "nginx.conf"
-    conf.write_text(text)
-    command = [str(NGINX), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(conf)]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=20, check=False)
-    assert tested.returncode == 0, tested.stderr
-    assert "warn" not in tested.stderr
-    process = subprocess.Popen([*wrapper, *command, "-g", "daemon off;"], stdin=subprocess.DEVNULL)
-    try:
-        assert eventually(lambda: is_open(port))
-        yield Front(port)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        finally:
-            process.kill()
-    assert not re.search(r"\[(crit|alert|emerg)\]", (folder / "error.log").read_text())
-
-
-def is_open(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def compared(reply: Reply, *without: str) -> tuple[int, dict[str, str], bytes]:

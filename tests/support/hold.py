@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,13 +27,13 @@ from pathlib import Path
 from PIL import Image
 
 from .drawing import quarters
-from .serving import Client, Server, serving, write_config
+from .nginx import nginx
+from .serving import STARTS, Client, Server, children_of, serving, write_config
 
 __all__ = ["main"]
 
-HIT = "/picture/tom.jpg?scalex=200"
-MANY = 100_000  # names for the playground's search
-SEARCHES = 70
+_HIT = "/picture/tom.jpg?scalex=200"
+_MANY = 100_000  # names for the playground's search
 _GIVE_UP_S = 15.0
 _QUIET_S = 3.0
 _BACK_S = 40.0
@@ -44,7 +42,8 @@ _SLOWEST = 5  # times as before
 
 @dataclass(frozen=True)
 class Attack:
-    """*count* connections that do *kind*, one of ``slow_clients`` or "ask", with *target*."""
+    """*count* connections that do *kind* with *target*: one of ``slow_clients``, or "ask" for it all the
+    time, or "ask once". ``{}`` in a target is the number of the client."""
 
     kind: str
     count: int
@@ -52,7 +51,7 @@ class Attack:
 
 
 ATTACKS = {
-    "searches": Attack("ask", SEARCHES, "/?q=zzzz"),
+    "searches": Attack("ask", 70, "/?q=zzzz"),
     "headers": Attack("trickled_header", 1000, "/"),
     "bodies": Attack("trickled_body", 500, "/-/purge"),
     "idle": Attack("idle", 1000, "/"),
@@ -60,7 +59,7 @@ ATTACKS = {
     "unread-30": Attack("unread_body", 150, "/picture/30.jpg"),
     "range-90": Attack("unread_range", 150, "/picture/90.jpg"),
     "no-pictures": Attack("ask", 80, "/picture/none/{}.jpg?scalex=100"),
-    "crowd": Attack("ask", 60, "/picture/large.jpg?scalex=3500&encoding=avif&quality=70"),
+    "crowd": Attack("ask once", 60, "/picture/large.jpg?scalex=3500&encoding=avif&quality=70"),
 }
 
 
@@ -75,12 +74,7 @@ class Held:
 
 def held(server: Server) -> Held:
     """What the server and its children hold."""
-    pids, number = [server.process.pid], 0
-    while number < len(pids):
-        for task in Path(f"/proc/{pids[number]}/task").glob("*/children"):
-            with suppress(OSError):
-                pids += map(int, task.read_text().split())
-        number += 1
+    pids = [server.process.pid, *(pid for pid, _, _ in children_of(server))]
     descriptors, pages, nameless = 0, 0, 0
     for pid in pids:
         with suppress(OSError):
@@ -109,7 +103,7 @@ class Visitor:
                 with Client("127.0.0.1", self._port, _GIVE_UP_S) as client:
                     for _ in range(10):
                         began = time.monotonic()
-                        reply = client.get(HIT)
+                        reply = client.get(_HIT)
                         seconds = reply.seconds if reply.status == 200 else _GIVE_UP_S
                         self.seconds.append((began, seconds))
                         time.sleep(0.005)
@@ -132,7 +126,7 @@ def measure(server: Server, port: int, attack: Attack, seconds: float) -> list[s
     """The cells of a row: p99 before and during, their ratio, seconds until normal, what was held then."""
     for _ in range(10):
         with Client("127.0.0.1", port) as client:
-            client.get(HIT)
+            client.get(_HIT)
     visitor = Visitor(port)
     time.sleep(_QUIET_S)
     first = held(server)
@@ -170,24 +164,22 @@ def _values(found: Held) -> tuple[float, float, float]:
 def _command(attack: Attack, port: int, seconds: float) -> list[str]:
     own = [sys.executable, "-m"]
     shared = ["--count", str(attack.count), "--seconds", str(seconds), "--target", attack.target]
-    if attack.kind == "ask":
-        return [*own, "support.hold", "--ask", str(port), *shared]
+    if attack.kind.startswith("ask"):
+        once = ["--once"] if attack.kind == "ask once" else []
+        return [*own, "support.hold", "--ask", str(port), *shared, *once]
     return [*own, "support.slow_clients", attack.kind, f"127.0.0.1:{port}", *shared]
 
 
-def ask(port: int, count: int, seconds: float, target: str) -> None:
-    """*count* clients that ask for *target* until the time is over, or once where that is one slow picture;
-    ``{}`` is the number of the client."""
+def ask(port: int, count: int, seconds: float, target: str, is_once: bool) -> None:
+    """*count* clients that ask for *target*, once or until the time is over."""
     deadline = time.monotonic() + seconds
-    is_once = "quality" in target
 
     def run(number: int) -> None:
-        path = target.format(number)
         while time.monotonic() < deadline:
             try:
                 with Client("127.0.0.1", port, max(0.1, deadline - time.monotonic())) as client:
                     while time.monotonic() < deadline:
-                        client.get(path)
+                        client.get(target.format(number))
                         if is_once:
                             return
             except (OSError, HTTPException):
@@ -217,7 +209,7 @@ def draw(pictures: Path) -> None:
         with (pictures / f"none/{number}.jpg").open("wb") as file:
             file.write(b"%d" % number)
             file.truncate(95 * 10**6)
-    for outer in range(MANY // 100):
+    for outer in range(_MANY // 100):
         folder = pictures / f"many/{outer}"
         folder.mkdir(parents=True)
         for inner in range(100):
@@ -229,49 +221,15 @@ def started(name: str, folder: Path, pictures: Path) -> Iterator[tuple[Server, i
     """The server of that name, and the port to ask; "nginx+gunicorn" is gunicorn behind nginx."""
     server_name = name.removeprefix("nginx+")
     is_behind = name != server_name
-    http: dict[str, str] = {"accel": "x-accel-redirect"} if is_behind else {}
     cache = folder / f"cache-{name}"
-    config = write_config(folder, pictures, cache, http=http)
-    options, cpus = (), server_name.partition(" x")
-    if cpus[0] != "waitress" or cpus[2]:
-        options = ("--server", cpus[0], "--workers", cpus[2] or "2")
+    config = write_config(folder, pictures, cache, http={"accel": "x-accel-redirect" if is_behind else "off"})
     with ExitStack() as stack:
-        server = stack.enter_context(serving(config, options))
+        server = stack.enter_context(serving(config, STARTS[server_name][0]))
         if not is_behind:
             yield server, server.port
             return
-        yield server, stack.enter_context(fronted(folder / f"front-{name}", server.port, cache))
-
-
-@contextmanager
-def fronted(folder: Path, upstream: int, cache: Path) -> Iterator[int]:
-    """The port of the shipped nginx.conf in front of *upstream*, four of its workers' settings changed."""
-    folder.mkdir()
-    text = (Path(__file__).parents[2] / "deploy/nginx.conf").read_text()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temps = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-    for pattern, replacement in (
-        (r"user www-data;", "user root;" if os.geteuid() == 0 else ""),
-        (r"pid /run/nginx.pid;", f"pid {folder}/pid;"),
-        (r"error_log \S+ warn;", f"error_log {folder}/error.log warn;"),
-        (r"\nhttp {", "\nhttp { " + temps),
-        (r"listen 80;", f"listen 127.0.0.1:{port};"),
-        (r"server 127\.0\.0\.1:8080;", f"server 127.0.0.1:{upstream};"),
-        (r"alias /srv/imagefactory/cache/objects/;", f"alias {cache}/objects/;"),
-        (r"/var/cache/imagefactory-crowds", f"{folder}/crowds"),
-    ):
-        text = re.sub(pattern, replacement, text)
-    (folder / "nginx.conf").write_text(text)
-    command = ["nginx", "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen([*command, "-g", "daemon off;"])
-    try:
-        time.sleep(1)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
+        front = stack.enter_context(nginx("nginx.conf", folder / "front", server.port, cache))
+        yield server, front.port
 
 
 def main() -> int:
@@ -280,6 +238,7 @@ def main() -> int:
     parser.add_argument("--ask", type=int, metavar="PORT", help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--target", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument(
         "--only", default="waitress,granian,gunicorn,nginx+waitress,nginx+granian,nginx+gunicorn"
@@ -287,7 +246,7 @@ def main() -> int:
     parser.add_argument("--attacks", default=",".join(ATTACKS))
     options = parser.parse_args()
     if options.ask:
-        ask(options.ask, options.count, options.seconds, options.target)
+        ask(options.ask, options.count, options.seconds, options.target, options.once)
         return 0
     with tempfile.TemporaryDirectory(prefix="imagefactory-hold-") as name:
         folder = Path(name)
