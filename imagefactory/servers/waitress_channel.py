@@ -363,4 +363,7 @@ class Connections:
 
         self.is_stalled = True
         self._tell("stall", "the disk took over %.0f ms for a look: hits go to the threads", STALL_S * 1000)
-        threading.Thread(target=probe, name="imagefactory-probe", daemon=True).start()
+        try:
+            threading.Thread(target=probe, name="imagefactory-probe", daemon=True).start()
+        except RuntimeError:  # no more threads: the next stall tries again
+            self.is_stalled = False

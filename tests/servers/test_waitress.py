@@ -302,6 +302,23 @@ def test_a_disk_that_stalls_has_hits_answered_by_threads_until_it_is_quick(
     assert caplog.text.count("hits go to the threads") == 1
 
 
+def test_a_probe_that_can_not_start_leaves_no_stall(
+    site: Running, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, start = app.extensions["imagefactory"].parts.sources, threading.Thread.start
+    is_current = sources.is_current
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "imagefactory-probe":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    monkeypatch.setattr(sources, "is_current", lambda *values: (time.sleep(0.1), is_current(*values))[1])
+    assert b" 200 OK" in site.ask(HIT)
+    assert not site.connections.is_stalled, "else all would go to the threads for ever"
+
+
 def test_a_disk_that_fails_after_a_while_has_stalled(
     site: Running, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
