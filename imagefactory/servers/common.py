@@ -7,7 +7,7 @@ import resource
 import socket
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..common.cores import cores
 from ..config import Config, Server
@@ -23,6 +23,7 @@ __all__ = [
     "CONNECTIONS",
     "DRAIN_S",
     "IDLE_S",
+    "bind",
     "listen",
     "log_to_stderr",
     "make_app",
@@ -61,9 +62,18 @@ def listen(settings: Server) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
+    return bind(family, kind, protocol, address)
+
+
+def bind(
+    family: int, kind: int, protocol: int, address: Any, *, is_ipv6_alone: bool = False
+) -> socket.socket:
+    """A socket of that kind with that *address*, which may serve IPv6 and no IPv4. Raises OSError."""
     bound = with_timeout(socket.socket(family, kind, protocol))
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_ipv6_alone:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind(address)
     except BaseException:
         bound.close()

@@ -14,7 +14,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
 from ..config import Config
-from .common import DRAIN_S, IDLE_S, make_app, max_connections, sure_hits, url, with_timeout
+from .common import DRAIN_S, bind, make_app, max_connections, sure_hits, url
 from .prefork import run
 from .waitress_channel import Connections
 
@@ -45,7 +45,6 @@ def _adjustments(config: Config, **where: Any) -> Adjustments:
         asyncore_use_poll=True,  # select() ends at 1024 sockets
         max_request_header_size=64 * 1024,
         max_request_body_size=64 * 1024,  # a purge, and nothing else, takes a body
-        channel_timeout=IDLE_S,
         # What is no file waits in memory for a slow client, never in a copy on the disk, and never with its
         # thread: Connections bounds how long, and how much in all.
         outbuf_overflow=2**40,
@@ -63,19 +62,14 @@ def _bind(config: Config) -> list[socket.socket]:
         infos = _adjustments(config, host=config.server.host, port=config.server.port).listen
     except ValueError as error:  # for a host that it can't find
         raise OSError(0, "Name or service not known") from error
-    bound = []
-    for family, kind, protocol, address in infos:
-        each = with_timeout(socket.socket(family, kind, protocol))
-        bound.append(each)
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            each.bind(address)
-        except OSError:
-            for other in bound:
-                other.close()
-            raise
+    bound: list[socket.socket] = []
+    try:
+        for family, *others in infos:
+            bound.append(bind(family, *others, is_ipv6_alone=family == socket.AF_INET6))
+    except OSError:
+        for each in bound:
+            each.close()
+        raise
     return bound
 
 
