@@ -185,10 +185,10 @@ class PictureView:
 def _patience() -> Waiter | None:
     """How the request waits for another one's render where it says ``Prefer: wait`` (RFC 7240), as a proxy
     does for one of a crowd."""
-    wants_wait = any(
-        each.strip().lower().startswith("wait") for each in request.headers.get("Prefer", "").split(",")
-    )
-    return Waiter(comes_again=False) if wants_wait else None
+    prefer = request.environ.get("HTTP_PREFER")
+    if prefer and any(each.strip().lower().startswith("wait") for each in prefer.split(",")):
+        return Waiter(comes_again=False)
+    return None
 
 
 def _pairs() -> _Pairs:
