@@ -14,13 +14,15 @@
     │   ├── BodyTooLarge     413 what was sent along is too long
     │   ├── WrongType        415 what was sent along is not of the type that it has to be
     │   ├── Undecodable      422 the file is a broken picture
-    │   │   └── OutOfMemory      it takes more memory than a render has
+    │   │   ├── OutOfMemory      it takes more memory than a render has
+    │   │   └── ProgramFailed    an external program made no picture of it
     │   ├── TooLarge         422 the picture is over the pixel or byte budget
     │   ├── MissingExtra     501 that needs a library which is not installed
     │   └── Unavailable      503 try again later
     │       ├── BeingWritten     the source does not hold still
     │       ├── Busy             too many renders at once
-    │       └── TimedOut         a render took too long
+    │       ├── TimedOut         a render took too long
+    │       └── ProgramStopped   an external program was stopped, or could not be started
     ├── SourceChanged            the source changed while it was read; the generator starts again
     └── StorageError             the cache can't be read or written; the generator answers without it
         └── Full                     within its budget there is no room; the keeper makes some
@@ -50,6 +52,8 @@ __all__ = [
     "MissingExtra",
     "NotFound",
     "OutOfMemory",
+    "ProgramFailed",
+    "ProgramStopped",
     "RequestError",
     "SourceChanged",
     "StorageError",
@@ -251,6 +255,26 @@ class OutOfMemory(Undecodable):
         super().__init__("it takes more memory than there is")
 
 
+class ProgramFailed(Undecodable):
+    """The external *program* (its name in the config) made no picture of the source; *reason* says how that
+    went. *said* is the end of its standard error, for the log and never for an answer. *is_empty*: the
+    program ended well and gave nothing."""
+
+    blames: Blamed = "variant"
+
+    def __init__(self, program: str, reason: str, said: str = "") -> None:
+        self.program = program
+        self.how = reason
+        self.said = said
+        self.is_empty = False
+        super().__init__(f"the program '{program}' {reason}")
+
+    def again(self) -> Self:
+        fresh = type(self)(self.program, self.how, self.said)
+        fresh.__dict__.update(self.__dict__)
+        return fresh
+
+
 class TooLarge(RequestError):
     """The source has more pixels (one frame of it) or bytes than the budget."""
 
@@ -305,6 +329,25 @@ class TimedOut(Unavailable):
     """A render, or the wait for somebody else's, went over ``[render] timeout_s``."""
 
     code = "timed_out"
+
+
+class ProgramStopped(Unavailable):
+    """The external *program* took too much wall time, was ended by somebody else, or could not be started;
+    *reason* and *said* as in ``ProgramFailed``."""
+
+    code = "program_stopped"
+    lasts_s = 10.0
+
+    def __init__(self, program: str, reason: str, said: str = "") -> None:
+        self.program = program
+        self.how = reason
+        self.said = said
+        super().__init__(f"the program '{program}' {reason}", retry_after_s=10)
+
+    def again(self) -> Self:
+        fresh = type(self)(self.program, self.how, self.said)
+        fresh.__dict__.update(self.__dict__)
+        return fresh
 
 
 class SourceChanged(ImageFactoryError):

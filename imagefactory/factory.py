@@ -18,10 +18,12 @@ from .engine.gate import Gate, Hashing
 from .engine.generator import Generator
 from .engine.health import Health
 from .engine.identify import Identifier, read_source
+from .engine.made import unstored_header, with_header
 from .engine.maker import Maker
 from .engine.resolve import Resolver
 from .model.job import Renderer
-from .model.source import Source
+from .model.program import Run
+from .model.source import Header, Source
 from .storage.disk import DiskStore
 from .storage.memory import MemoryStore
 from .storage.originals import Originals
@@ -31,6 +33,7 @@ from .upkeep.purge.disk_remover import DiskRemover
 from .upkeep.purge.memory_remover import MemoryRemover
 from .upkeep.purge.purger import Purger
 from .urls.access import Access
+from .urls.query import Request
 from .workers.rendering import InThread, open_renderer, slots
 
 __all__ = ["Parts", "Site", "assemble", "open_disk", "open_purger", "open_sources", "site_of"]
@@ -56,9 +59,25 @@ class Site:
         return False
 
     def source(self, path: str) -> Source:
-        """What the source at *path* is: here it is hashed and its header read, by Pillow in this process.
-        Raises as ``Identifier.source``."""
-        return read_source(self.sources, InThread(), path, self.clock())
+        """What the source at *path* is: here it is hashed and its header read, in this process. Raises as
+        ``Identifier.source``."""
+
+        def read_header(source: Source, name: str) -> Header:
+            return self._header(source, self.resolver.programs.plain_run(name))
+
+        programs = self.resolver.programs
+        return read_source(self.sources, InThread(), programs, read_header, path, self.clock())
+
+    def fitted(self, source: Source, request: Request) -> tuple[Source, Request]:
+        """See ``Maker.fitted``."""
+        request = self.resolver.fitted(source, request)
+        run = request.recipe.run
+        if run is not None and self.resolver.programs.has_own_size(run):
+            source = with_header(source, self._header(source, run))
+        return source, request
+
+    def _header(self, source: Source, run: Run) -> Header:
+        return unstored_header(self.sources, InThread(), self.resolver, source, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,10 @@ class Parts(Site):
         """What is known of the source at *path*; see ``Identifier.source``."""
         return self.identifier.source(path)
 
+    def fitted(self, source: Source, request: Request) -> tuple[Source, Request]:
+        """See ``Maker.fitted``."""
+        return self.maker.fitted(source, request)
+
 
 def site_of(config: Config, clock: Callable[[], float] = time.time) -> Site:
     """The site without its cache. Raises ConfigError for a preset with a mistake."""
@@ -100,6 +123,7 @@ def assemble(
     """All parts of *config*, with *renderer* and *store* instead of those that it asks for: several sites may
     share a store. Raises ConfigError for a preset with a mistake."""
     site = site_of(config, clock)
+    site.resolver.programs.check()
     renderer = renderer or open_renderer(config.render)
     store = store or open_store(config)
     disk = store if isinstance(store, DiskStore) else None
@@ -110,8 +134,21 @@ def assemble(
     hashing = Hashing(max(1, cores() // 2), max(1, places // 4), timeout_s)
     counters.meters += [gate.gauges, health.gauges]
     keeper = Keeper(store, disk, counters, health, clock)
+
+    def read_header(source: Source, name: str) -> Header:
+        return maker.header(source, site.resolver.programs.plain_run(name))
+
     identifier = Identifier(
-        site.sources, store.index.sources, renderer, gate, hashing, health, clock, timeout_s
+        site.sources,
+        store.index.sources,
+        renderer,
+        site.resolver.programs,
+        read_header,
+        gate,
+        hashing,
+        health,
+        clock,
+        timeout_s,
     )
     finder = Finder(
         site.sources,

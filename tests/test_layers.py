@@ -31,6 +31,7 @@ ROOMS = [
     ["engine"],
     ["storage", "workers", "urls"],
     ["render", "config"],
+    ["render/programs"],
     ["model", "common"],
     ["errors", "version"],
 ]

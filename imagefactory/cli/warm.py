@@ -26,7 +26,7 @@ from ..common.units import count_text, parse_bytes, size_text
 from ..config import Config
 from ..errors import BadParameter, StorageError
 from ..factory import Parts, assemble
-from ..model.formats import KNOWN_ENCODINGS, USUAL
+from ..model.formats import ENCODINGS, NEEDS_EXTRA, USUAL
 from ..storage.disk import DiskStore
 from ..upkeep.index_copy import copy_index
 from ..upkeep.warm.access_logs import read_log
@@ -62,7 +62,8 @@ _FULL = (
     "encodings",
     multiple=True,
     metavar="NAME",
-    help=f"{', '.join(KNOWN_ENCODINGS)}; or auto: what browsers get, {', '.join(USUAL)} and the default one.",
+    help=f"{', '.join([*ENCODINGS, *NEEDS_EXTRA])}; "
+    f"or auto: what browsers get, {', '.join(USUAL)} and the default one.",
 )
 @click.option("--from-log", "log", metavar="FILE", help="Replay an access log instead; - is standard input.")
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Render processes; one per core.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import ConfigError
+from .programs import check_programs
 from .schema import Config
 from .values import Variable, key_text, plain, section
 
@@ -127,6 +128,10 @@ def with_absolute_paths(config: Config, base: Path) -> Config:
 def check_agreement(config: Config) -> None:
     """Raises ConfigError where two keys contradict each other."""
     check_places(config)
+    check_programs(config.programs)
+    if config.programs and config.render.processes < 0:
+        problem = "external programs run in render processes; processes = -1 has none"
+        raise ConfigError("render.processes", problem)
     if config.http.accel == "x-sendfile" and not str(config.paths.cache).isascii():
         raise ConfigError("http.accel", "'x-sendfile' needs a cache folder with an ASCII name")
     if config.limits.sizes == "signed" and not config.signing.keys:

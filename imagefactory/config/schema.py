@@ -15,15 +15,15 @@ median of 20).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from .programs import ProgramTable
+from .settings import ARGUMENT, NAME, setting
 from .showing import masked_repr
 from .values import (
     MAX_SIDE,
     ORIGIN,
-    Parser,
     base_url,
     flag,
     folder,
@@ -49,21 +49,12 @@ from .values import (
 
 __all__ = ["TAG_HEADERS", "Config"]
 
-T = TypeVar("T")
-
 MAX_AGE_S = 315_360_000  # ten years
 # The headers of CDNs that name tags, and what stands between two tags in them.
 TAG_HEADERS = {"Cache-Tag": ",", "Surrogate-Key": " ", "Edge-Cache-Tag": ",", "xkey": " "}
 
 
-def setting(default: object, parse: Parser[T], is_secret: bool = False) -> T:
-    """A dataclass field. Typed as what *parse* returns, so that mypy compares it with the annotation."""
-    return field(default_factory=lambda: parse(default), metadata={"parse": parse, "is_secret": is_secret})
-
-
-NAME = (r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 of a-z, 0-9, _ and -, and starts with a letter or digit")
 HEADER = (r"[A-Za-z0-9_-]{1,64}", "1 to 64 of A-Z, a-z, 0-9, _ and -")
-ARGUMENT = (r"[^\x00]+", "an argument of a command; write ['/usr/local/bin/purge-cdn', '--now']")
 KEY_ID = (r"[A-Za-z0-9_-]{1,32}", "1 to 32 of A-Z, a-z, 0-9, _ and -")
 
 
@@ -226,5 +217,6 @@ class Config:
     render: Render = setting({}, section(Render, "render"))
     encodings: Encodings = setting({}, section(Encodings, "encodings"))
     presets: Mapping[str, Mapping[str, str]] = setting({}, table(*NAME, table(*NAME, parameter)))
+    programs: Mapping[str, ProgramTable] = setting({}, table(*NAME, section(ProgramTable, "programs.*")))
     signing: Signing = setting({}, section(Signing, "signing"))
     admin: Admin = setting({}, section(Admin, "admin"))

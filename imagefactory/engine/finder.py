@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from ..errors import NotFound, StorageError, Unavailable
-from ..model.formats import ENCODINGS, SOURCE_FORMATS, default_encoding
+from ..model.formats import ENCODINGS, default_encoding, media_type_of
 from ..model.source import Source, Stamp
 from ..storage.body import Body
 from ..storage.protocols import Contents, Store
@@ -51,7 +51,7 @@ class Finder:
         """The source itself, if it is a picture and originals are open. Raises NotFound."""
         if source.header is None or not self._may_give_originals:
             raise NotFound
-        media_type = SOURCE_FORMATS[source.header.format].media_type
+        media_type = media_type_of(source.header)
         stem, _, suffix = source.path.rpartition("/")[2].rpartition(".")
         if not stem:  # a name without a suffix
             suffix = ENCODINGS[default_encoding(source.header)].suffix

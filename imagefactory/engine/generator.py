@@ -52,11 +52,13 @@ class Generator:
         accept: str = "",
         *,
         must_open: bool = False,
+        may_stream: bool = False,
         waiter: Waiter | None = None,
     ) -> Answer:
         """The picture at *path* as *request* wants it; *accept* is the Accept header, for ``auto``.
 
-        With *must_open* a variant whose object is gone is made again: for a second try, after ``open`` gave
+        With *may_stream* it may be one that is still made, where its program is set up so. With *must_open* a
+        variant whose object is gone is made again: for a second try, after ``open`` gave
         None. Raises NotFound, BadParameter, Undecodable, TooLarge, Busy, TimedOut, Unavailable; with a
         *waiter* also Underway, instead of waiting for another thread.
         """
@@ -64,11 +66,17 @@ class Generator:
             self.start()
         for _ in range(3):
             source = self._identifier.source(path, waiter)
-            if request.is_plain:
+            try:
+                source, fitted = self._fitted(source, request)
+            except SourceChanged:
+                continue
+            if fitted.is_plain:
                 return self._finder.original(source)
-            wanted = self._resolver.wanted(source, request, accept)
+            wanted = self._resolver.wanted(source, fitted, accept)
             try:
                 found = None if must_open else self._finder.find(source, wanted)
+                if found is None and may_stream and self._resolver.is_streamed(wanted):
+                    return self._maker.stream(source, wanted)
                 return found or self._maker.make(source, wanted, waiter)
             except SourceChanged:
                 continue
@@ -76,6 +84,11 @@ class Generator:
                 self._identifier.forget(source)
                 raise
         return self._maker.make_unstored(path, request, accept)
+
+    def _fitted(self, source: Source, request: Request) -> tuple[Source, Request]:
+        """See ``Maker.fitted``: nothing is to be done for pictures of ours."""
+        has_programs = source.header is not None and source.header.programs
+        return self._maker.fitted(source, request) if has_programs or request.texts else (source, request)
 
     def source(self, path: str) -> Source:
         """What is known of the source at *path*; see ``Identifier.source``."""

@@ -7,6 +7,7 @@ What does not start as a picture is not hashed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,16 +22,21 @@ from ..errors import (
     Unavailable,
     Undecodable,
 )
-from ..model.formats import HEAD_BYTES, PICTURE_SUFFIXES, may_be_picture
+from ..model.formats import HEAD_BYTES, PICTURE_SUFFIXES, format_of, may_be_picture
 from ..model.job import Renderer
 from ..model.source import Header, Source, Stamp
+from ..render import films
 from ..storage.protocols import Contents, LocalFile, SourceRows, Sources
 from .failures import Failures, Recent
 from .flights import Flights, Waiter
 from .gate import Gate, Hashing
 from .health import Health
+from .programs import Programs
 
-__all__ = ["Identifier", "read_source"]
+__all__ = ["Identifier", "ReadHeader", "read_source"]
+
+# The header of a source by the program of the table with this name: what it makes of it, in its natural size.
+ReadHeader = Callable[[Source, str], Header]
 
 _TRIES = 3
 # The pauses between the pieces of a slow upload are shorter.
@@ -38,19 +44,26 @@ _WRITING_S = 5.0
 _KEPT_S = 3600.0
 
 
-def read_source(sources: Sources, renderer: Renderer, path: str, now_s: float) -> Source:
+def read_source(
+    sources: Sources,
+    renderer: Renderer,
+    programs: Programs,
+    read_header: ReadHeader,
+    path: str,
+    now_s: float,
+) -> Source:
     """What the source at *path* is at unix time *now_s*, read without a memory of it. Raises as
     ``Identifier.source``."""
     for _ in range(_TRIES):
         try:
-            if other := _no_picture(sources, path):
+            if other := _no_picture(sources, programs, path):
                 return other
             digest, stamp = sources.digest(path)
+            source = Source(path, stamp, digest, None, not sources.is_settled(stamp, now_s))
             with sources.fetch(path, stamp) as local:
-                header, problem = _probe(renderer, local)
+                source = _with_header(source, local, renderer, programs, read_header)
             if sources.stamp(path) == stamp:
-                is_racy = not sources.is_settled(stamp, now_s)
-                return Source(path, stamp, digest, header, is_racy, problem)
+                return source
         except SourceChanged:
             continue
     raise BeingWritten
@@ -66,6 +79,8 @@ class Identifier:
         sources: Sources,
         rows: SourceRows,
         renderer: Renderer,
+        programs: Programs,
+        read_header: ReadHeader,
         gate: Gate,
         hashing: Hashing,
         health: Health,
@@ -75,6 +90,8 @@ class Identifier:
         self._sources = sources
         self._rows = rows
         self._renderer = renderer
+        self._programs = programs
+        self._read_by_program = read_header
         self._gate = gate
         self._hashing = hashing
         self._health = health
@@ -95,10 +112,11 @@ class Identifier:
         for _ in range(_TRIES):
             stamp = self._sources.stamp(path)
             known = self._known(path)
-            if known is not None and known.stamp == stamp and not known.is_racy:
+            is_same = known is not None and self._programs.is_current(known)
+            if known is not None and is_same and known.stamp == stamp and not known.is_racy:
                 return known
             try:
-                work = partial(self._read, path, stamp, known)
+                work = partial(self._read, path, stamp, known if is_same else None)
                 (source, is_complete), _ = self._hashings.run(
                     (path, stamp), work, self._timeout_s, waiter, self._gate.follow
                 )
@@ -158,7 +176,7 @@ class Identifier:
     def _read(self, path: str, stamp: Stamp, known: Source | None) -> tuple[Source, bool]:
         """The source at *path*, which had *stamp*, hashed; and whether that is all, as the bytes are the
         *known* ones or no picture. Else its header is to be read."""
-        if other := _no_picture(self._sources, path):
+        if other := _no_picture(self._sources, self._programs, path):
             self._check_at_rest(other)
             return other, True
         now_s = self._clock()
@@ -167,7 +185,13 @@ class Identifier:
         source = Source(path, stamp, digest, None, not self._sources.is_settled(stamp, now_s))
         if known is None or known.digest != digest:
             return source, False
-        source = replace(source, header=known.header, problem=known.problem, placeholder=known.placeholder)
+        source = replace(
+            source,
+            header=known.header,
+            problem=known.problem,
+            placeholder=known.placeholder,
+            tables=known.tables,
+        )
         self._learn(source, known)
         return source, True
 
@@ -177,20 +201,20 @@ class Identifier:
 
     def _read_header(self, source: Source) -> Source:
         """Have the header of *source* read. Raises SourceChanged when that may be of other bytes."""
-        header, problem = self._read_in_turn(source)
+        source = self._read_in_turn(source)
         if self._sources.stamp(source.path) != source.stamp:
             raise SourceChanged
-        source = replace(source, header=header, problem=problem)
-        if header is None:
+        if source.header is None:
             self._check_at_rest(source)
-        if problem:
-            self._health.note_failure(source.path, Undecodable(problem))
+        if source.problem:
+            self._health.note_failure(source.path, Undecodable(source.problem))
         self._learn(source, None)
         return source
 
     def _check_at_rest(self, source: Source) -> None:
         """Raise BeingWritten where *source*, which is no picture, may become one."""
-        is_named_so = source.path.rpartition(".")[2].lower() in PICTURE_SUFFIXES
+        suffix = source.path.rpartition(".")[2].lower()
+        is_named_so = suffix in PICTURE_SUFFIXES or self._programs.may_read(source.path)
         if (source.problem or is_named_so) and self.is_being_written(source):
             raise BeingWritten
 
@@ -203,22 +227,63 @@ class Identifier:
                 if source.header is None:
                     self._unstored.put(source.path, source, _KEPT_S)
 
-    def _read_in_turn(self, source: Source) -> tuple[Header | None, str]:
-        """As ``_probe``, when the gate allows it."""
+    def _read_in_turn(self, source: Source) -> Source:
+        """As ``_with_header``, when the gate allows it."""
         self._failures.recall_header(source.digest)
+        # A program takes a slot when it is run, and not while it waits for its own turn.
+        is_for_program = self._programs.may_read(source.path)
         with (
             self._gate.enter(),
-            self._gate.render(self._timeout_s),
+            nullcontext() if is_for_program else self._gate.render(self._timeout_s),
             self._sources.fetch(source.path, source.stamp) as local,
         ):
             try:
-                return _probe(self._renderer, local)
+                return _with_header(source, local, self._renderer, self._programs, self._read_by_program)
             except RequestError as error:
                 self._failures.note_header(source.digest, error)
                 raise
 
 
-def _no_picture(sources: Contents, path: str) -> Source | None:
+def _with_header(
+    source: Source, local: LocalFile, renderer: Renderer, programs: Programs, read_header: ReadHeader
+) -> Source:
+    """*source*, which is open as *local*, with its header, or what is wrong with it."""
+    tables = programs.tables(source.path)
+    if not tables:
+        header, problem = _probe(renderer, local)
+        return replace(source, header=header, problem=problem)
+    head = os.pread(local.descriptor, HEAD_BYTES, 0)
+    names = programs.fitting(source.path, head)
+    known_by = " ".join(names)
+    header, problem = None, ""
+    if decoder := next(filter(programs.is_decoder, names), ""):
+        try:
+            header = read_header(source, decoder)
+        except (Undecodable, TooLarge) as error:
+            if error.lasts_s < Undecodable.lasts_s:
+                raise
+            problem = error.reason if isinstance(error, Undecodable) else str(error)
+    else:
+        if may_be_picture(head):
+            header, problem = _probe(renderer, local)
+        if header is None and names:
+            header, problem = Header(0, 0, ""), ""
+    if header is not None and names:
+        with open(local.descriptor, "rb", closefd=False) as file:
+            duration_s = films.duration_s(file)
+        header = replace(
+            header,
+            format=format_of(head, source.path),
+            frames=1 if decoder else header.frames,
+            orientation=1 if decoder else header.orientation,
+            programs=known_by,
+            is_scalable=bool(decoder) and programs.is_scalable(decoder),
+            duration_s=duration_s,
+        )
+    return replace(source, header=header, problem=problem, tables=tables)
+
+
+def _no_picture(sources: Contents, programs: Programs, path: str) -> Source | None:
     """What there is to know of the file at *path* if it does not start as a picture; it has no digest. Reads
     its first bytes. Raises as ``Contents.open``."""
     file, stamp = sources.open(path)
@@ -227,7 +292,8 @@ def _no_picture(sources: Contents, path: str) -> Source | None:
             head = file.read(HEAD_BYTES)
     except OSError as error:
         raise Unavailable("the picture can't be read at the moment") from error
-    return None if may_be_picture(head) else Source(path, stamp, "", None)
+    is_ours = may_be_picture(head) or bool(programs.may_read(path) and programs.fitting(path, head))
+    return None if is_ours else Source(path, stamp, "", None, tables=programs.tables(path))
 
 
 def _probe(renderer: Renderer, local: LocalFile) -> tuple[Header | None, str]:

@@ -62,7 +62,7 @@ class Candidates:
 
     def url(self, source: Source, query: Query) -> str:
         """The URL for *query*, with its version unless it is that of the original."""
-        request = self._request(query)
+        source, request = self._fitted(source, query)
         if request.is_plain and not self.site.access.has_originals:
             problem = "this server has no originals; name a size, an encoding or a preset"
             raise BadParameter("scalex", problem)
@@ -77,14 +77,14 @@ class Candidates:
 
         An ``encoding`` in *query* or in its preset is the only one.
         """
-        request = self._request(query)
+        source, request = self._fitted(source, query)
         if request.encoding and request.encoding != "auto":
             return [query.get("encoding") or ("" if self._takes_presets_only() else request.encoding)]
         if self._takes_presets_only() and "encoding" in self._preset_names(request):
             return [""]
         if source.header is None:
             return [""]  # an error of its own comes when it is asked for
-        is_moving = source.header.frames > 1 and request.recipe.anim
+        is_moving = self.site.resolver.moves(source.header, request.recipe)
         last = fallback_encoding(source.header, is_moving)
         found = []
         for name in formats:
@@ -107,10 +107,10 @@ class Candidates:
             named = ", ".join(sorted(self.site.resolver.presets))
             raise BadParameter("preset", f"this server takes presets only; name one of {named}")
         query = {name: value for name, value in query.items() if name != "encoding"}
-        request = self._request(encoded(query, encodings[-1]))
+        source, request = self._fitted(source, encoded(query, encodings[-1]))
         size = self._size(source, request, request.recipe)
         fixed, steps = self._steps(source, query, request, size, widths)
-        first = self._request({**steps[0], **encoded(fixed, encodings[-1])}).recipe
+        first = self._fitted(source, {**steps[0], **encoded(fixed, encodings[-1])})[1].recipe
         recipes = [
             replace(first, width=int(step["scalex"]), height=int(step.get("scaley", 0))) if step else first
             for step in steps
@@ -134,6 +134,9 @@ class Candidates:
 
     def _request(self, query: Query) -> Request:
         return self.site.resolver.request(query.items(), strict=True)
+
+    def _fitted(self, source: Source, query: Query) -> tuple[Source, Request]:
+        return self.site.fitted(source, self._request(query))
 
     def _size(self, source: Source, request: Request, recipe: Recipe) -> tuple[int, int]:
         return self.site.resolver.version(source, recipe, request.encoding)[1]

@@ -6,7 +6,7 @@ How an encoding is written is in ``render.encoders``, its settings are in ``conf
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError
@@ -21,8 +21,10 @@ from .source import Header
 __all__ = [
     "ALIASES",
     "CLASSIC",
+    "BY_PROGRAMS",
     "ENCODINGS",
     "EVERYWHERE",
+    "FOREIGN_FORMATS",
     "HEAD_BYTES",
     "KNOWN_ENCODINGS",
     "MODERN",
@@ -35,7 +37,10 @@ __all__ = [
     "decoders",
     "default_encoding",
     "fallback_encoding",
+    "format_of",
     "may_be_picture",
+    "media_type_of",
+    "starts_as",
 ]
 
 
@@ -45,7 +50,7 @@ class Encoding:
 
     *browsers* says which show it. *auto_rank* is its place for ``auto`` among those that browsers name in
     Accept, the smallest files first; 0 for one that all show and none names. *has_slow_animation*: a long one
-    takes minutes to write.
+    takes minutes to write. *by_programs*: only external programs write it.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Encoding:
     has_animation: bool = False
     has_slow_animation: bool = False
     has_quality: bool = False
+    by_programs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,10 @@ KNOWN_ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
             Encoding("gif", "image/gif", "gif", 65_535, "all", has_alpha=True, has_animation=True),
             # The library writes no animations: a variant of one is its first frame.
             Encoding("jxl", "image/jxl", "jxl", 65_535, "few", auto_rank=2, has_alpha=True, has_quality=True),
+            # What a program made of a source, for our own pipeline: no URL asks for it.
+            Encoding("ppm", "image/x-portable-anymap", "ppm", 10**6, "few", has_alpha=True, by_programs=True),
+            Encoding("mp4", "video/mp4", "mp4", 65_535, "few", by_programs=True),
+            Encoding("webm", "video/webm", "webm", 65_535, "few", by_programs=True),
         )
     }
 )
@@ -113,8 +123,10 @@ NEEDS_EXTRA: Mapping[str, str] = MappingProxyType(
     {name: name for name, library in _LIBRARIES.items() if find_spec(library) is None}
 )
 ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
-    {name: row for name, row in KNOWN_ENCODINGS.items() if name not in NEEDS_EXTRA}
+    {name: row for name, row in KNOWN_ENCODINGS.items() if name not in NEEDS_EXTRA and not row.by_programs}
 )
+# Those that a URL may ask for where a program of the config makes them.
+BY_PROGRAMS = frozenset({"mp4", "webm"})
 
 # What browsers name in Accept, the best first; of these what most of them get; and what none of them names.
 _RANKS = {name: row.auto_rank for name, row in ENCODINGS.items() if row.auto_rank}
@@ -138,6 +150,18 @@ SOURCE_FORMATS: Mapping[str, SourceFormat] = MappingProxyType(
         "ICO": SourceFormat("image/vnd.microsoft.icon"),
         "JPEG2000": SourceFormat("image/jp2"),
         "HEIF": SourceFormat("image/heic"),
+    }
+)
+# Of sources that external programs read, and we don't. FILE is any other.
+FOREIGN_FORMATS: Mapping[str, str] = MappingProxyType(
+    {
+        "MP4": "video/mp4",
+        "MOV": "video/quicktime",
+        "WEBM": "video/webm",
+        "MATROSKA": "video/x-matroska",
+        "PDF": "application/pdf",
+        "SVG": "image/svg+xml",
+        "FILE": "application/octet-stream",
     }
 )
 
@@ -168,6 +192,52 @@ def may_be_picture(head: bytes) -> bool:
     return head.startswith(_STARTS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
 
 
+# How files of each kind start: (offset, bytes). Of a program's output, and of sources that programs read.
+_KINDS: Mapping[str, Sequence[tuple[int, bytes]]] = MappingProxyType(
+    {
+        "jpeg": ((0, b"\xff\xd8\xff"),),
+        "png": ((0, b"\x89PNG\r\n\x1a\n"),),
+        "gif": ((0, b"GIF87a"), (0, b"GIF89a")),
+        "webp": ((8, b"WEBP"),),
+        "avif": ((8, b"avif"), (8, b"avis")),
+        "heif": ((8, b"hei"), (8, b"hev"), (8, b"mif1"), (8, b"msf1")),
+        "tiff": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+        "bmp": ((0, b"BM"),),
+        "ico": ((0, b"\0\0\1\0"),),
+        "jxl": ((0, b"\xff\x0a"), (4, b"JXL ")),
+        "jpeg2000": ((0, b"\xff\x4f\xff\x51"), (4, b"jP  ")),
+        "ppm": ((0, b"P5"), (0, b"P6"), (0, b"P7")),
+        "mov": ((4, b"ftypqt  "), (4, b"moov"), (4, b"mdat"), (4, b"wide")),
+        "mp4": ((4, b"ftyp"),),
+        "webm": ((0, b"\x1a\x45\xdf\xa3"),),
+        "pdf": ((0, b"%PDF-"),),
+    }
+)
+
+
+def starts_as(kind: str, head: bytes) -> bool:
+    """Whether *head* is the beginning of a file of this *kind*, an encoding or a format that programs
+    give."""
+    return any(head[at : at + len(start)] == start for at, start in _KINDS[kind])
+
+
+def format_of(head: bytes, path: str) -> str:
+    """The format (of ``SOURCE_FORMATS`` or ``FOREIGN_FORMATS``) of a source at *path* that starts with
+    *head*, for its media type; only SVG is believed to be what its name says."""
+    kind = next((kind for kind in _KINDS if starts_as(kind, head)), "")
+    if kind == "webm" and b"webm" not in head:
+        return "MATROSKA"
+    if not kind:
+        return "SVG" if path.lower().endswith(".svg") else "FILE"
+    return kind.upper() if kind.upper() in SOURCE_FORMATS or kind.upper() in FOREIGN_FORMATS else "FILE"
+
+
+def media_type_of(header: Header) -> str:
+    """The media type of a source with *header*."""
+    own = SOURCE_FORMATS.get(header.format)
+    return own.media_type if own else FOREIGN_FORMATS[header.format]
+
+
 @cache
 def decoders() -> str:
     """What reads sources here, with versions: what one of these could not read, another may."""
@@ -183,7 +253,7 @@ def _version(package: str) -> str:
 
 def default_encoding(header: Header) -> str:
     """The encoding of a variant when none is asked for: the source's own, or one that every browser shows."""
-    own = SOURCE_FORMATS[header.format].encoding
+    own = SOURCE_FORMATS[header.format].encoding if header.format in SOURCE_FORMATS else ""
     return own or ("png" if header.has_alpha else "jpeg")
 
 

@@ -18,7 +18,7 @@ from .formats import Encoding
 from .recipe import COMPASS, Recipe, Rect
 from .source import Header
 
-__all__ = ["clamp", "cover_box", "inner_size", "place", "settle", "snap", "turned"]
+__all__ = ["clamp", "cover_box", "inner_size", "place", "settle", "snap", "source_size", "turned"]
 
 
 def clamp(recipe: Recipe, header: Header, encoding: Encoding, max_side: int) -> Recipe:
@@ -27,7 +27,11 @@ def clamp(recipe: Recipe, header: Header, encoding: Encoding, max_side: int) -> 
     *max_side* bounds each side of the variant, in pixels, as does the encoding's own limit. Raises
     BadParameter for a ``rect`` that lies outside of the picture.
     """
-    recipe = _frame(recipe, header, min(max_side, encoding.max_side))
+    max_side = min(max_side, encoding.max_side)
+    if not header.width:  # only an external program knows its size
+        recipe = replace(recipe, width=min(recipe.width, max_side), height=min(recipe.height, max_side))
+    else:
+        recipe = _frame(recipe, header, max_side)
     quality = recipe.quality if encoding.has_quality else None
     anim = recipe.anim or not (encoding.has_animation and header.frames > 1)
     background = recipe.background and _visible_background(recipe, header, encoding)
@@ -40,6 +44,8 @@ def clamp(recipe: Recipe, header: Header, encoding: Encoding, max_side: int) -> 
 def _frame(recipe: Recipe, header: Header, max_side: int) -> Recipe:
     """*recipe* with its ``rect`` in pixels and its final size, which depend on no encoding."""
     width, height = turned(recipe, header.width, header.height)
+    if header.is_scalable:
+        recipe = replace(recipe, enlarge=True)
     if recipe.rect:
         rect = _pixels(recipe.rect, width, height)
         is_whole = (rect.width, rect.height) == (width, height)
@@ -112,6 +118,28 @@ def inner_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
     if not recipe.enlarge and (wide > width or high > height):
         return width, height
     return wide, high
+
+
+def source_size(recipe: Recipe, header: Header, max_pixels: int) -> tuple[int, int]:
+    """The size in pixels in which a source with *header* is to be made, so that *recipe*, which is clamped,
+    gets all its pixels and has nothing to enlarge; at most *max_pixels*, and its own size unless it is
+    scalable."""
+    whole = turned(recipe, header.width, header.height)
+    width, height = (recipe.rect.width, recipe.rect.height) if recipe.rect else whole
+    is_settled = recipe.trim is None
+    wide, high = recipe.width, recipe.height
+    if is_settled and recipe.fit == "pad":
+        wide, high = inner_size(recipe, int(width), int(height))
+    if not is_settled and not (wide or high):
+        wide, high = int(width), int(height)
+    factor = max(wide / width, high / height)
+    if not header.is_scalable:
+        factor = min(factor, 1.0)
+    factor = min(factor, (max_pixels / (header.width * header.height)) ** 0.5)
+    size = max(1, int(header.width * factor + 0.5)), max(1, int(header.height * factor + 0.5))
+    exact = (high, wide) if recipe.rotate in (90, 270) else (wide, high)
+    is_near = all(abs(one - other) <= 1 for one, other in zip(size, exact, strict=True))
+    return exact if is_near and not recipe.rect and is_settled else size
 
 
 def turned(recipe: Recipe, width: int, height: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from .program import Program, ProgramJob
 from .recipe import Recipe
 from .source import Header, Stamp
 
@@ -30,6 +31,7 @@ class Job:
     settings that are no part of a recipe, as ``{"method": 2}``. With *wants_placeholder* the result has one
     of the whole source, whatever the recipe shows of it. *may_transcode*: the quality is the default one, so
     that a JPEG that stays as it is may become a JPEG XL without a loss, however many bytes that has.
+    *encoder* is the external program that writes a still picture, None for our own encoder.
     """
 
     source: Path
@@ -43,6 +45,7 @@ class Job:
     wants_placeholder: bool = False
     may_transcode: bool = False
     descriptor: int | None = None
+    encoder: Program | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,10 @@ class Renderer(Protocol):
     def render(self, job: Job) -> Rendered:
         """Do *job*. Raises Undecodable, TooLarge, SourceChanged, and OSError when the target can't be
         written."""
+
+    def run(self, job: ProgramJob) -> Rendered:
+        """Do *job* by its external program. Raises ProgramFailed, ProgramStopped, SourceChanged, and OSError
+        when the target can't be written."""
 
     def is_working(self) -> bool:
         """Whether pictures can be rendered at all."""

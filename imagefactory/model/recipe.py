@@ -7,6 +7,9 @@ result as text and reads it back. The text is at most 180 characters of ``[a-z0-
     v1-640x480-q80
     v1-rot90-flop-rect10,20,300,400-240x240-cover-north-bgff000080-blur1.5-gray-q80
 
+Where an external program makes the pixels, the text begins with which one and what it is asked for
+(``Run``): ``v1-p1a2b3c4d,time30-640x360-q80``.
+
 Changing what a recipe means (not how well it is encoded) needs a new version in the text.
 """
 
@@ -16,6 +19,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from . import program
+from .program import Run
 
 __all__ = ["COMPASS", "FITS", "VERSION", "Recipe", "Rect", "number_text", "parse"]
 
@@ -51,11 +57,13 @@ class Rect:
 class Recipe:
     """What to do with a source, in the order of the steps. The default does nothing.
 
+    *run* is there where an external program makes the pixels, *encoder* is the key of one that encodes them.
     *width* and *height* are in pixels; 0 follows from the other side. *gravity* is a word of ``COMPASS``,
     ``smart``, or ``point`` with *focus* (x, y) as parts of the picture. *background* is rrggbbaa in lower
     case, empty for white. A vertical flip has no field: it is a half turn and a *flop*.
     """
 
+    run: Run | None = None
     rotate: int = 0
     flop: bool = False
     rect: Rect | None = None
@@ -72,6 +80,7 @@ class Recipe:
     grayscale: bool = False
     anim: bool = True
     quality: int | None = None
+    encoder: str = ""
     salt: str = ""
 
     def size(self) -> tuple[int, int]:
@@ -136,11 +145,14 @@ _HEX = _Value("[0-9a-f]{8}", str)
 _POINT = _Value(f"{_N},{_N}", _point, _point_text)
 _RECT = _Value(f"(?:rect|part){_N},{_N},{_N},{_N}", _rect, _rect_text)
 _FIT = _Value("|".join(FITS[1:]), str)
+_RUN = _Value(program.PATTERN, Run.parse, Run.text)
+_KEY = _Value("[0-9a-f]{8}", str)
 _GRAVITY = _Value("|".join([*list(COMPASS)[1:], "smart"]), str)
 
 # All words, in their order. What writes the text and what reads it follow from these rows: a new step of a
 # recipe is a field and a row.
 _WORDS = (
+    _Word("{run}", {"run": _RUN}),
     _Word("rot{rotate}", {"rotate": _Value("90|180|270", int)}),
     _Word("flop", sets={"flop": True}),
     _Word("{rect}", {"rect": _RECT}),
@@ -156,7 +168,8 @@ _WORDS = (
     _Word("gray", sets={"grayscale": True}),
     _Word("still", sets={"anim": False}),
     _Word("q{quality}", {"quality": _Value("[0-9]{1,3}", int)}),
-    _Word("s{salt}", {"salt": _HEX}),
+    _Word("enc{encoder}", {"encoder": _KEY}),
+    _Word("s{salt}", {"salt": _KEY}),
 )
 # What a text without a word says, where that is not the default of the field.
 _UNSAID = {"fit": "stretch"}

@@ -35,6 +35,10 @@ class Header:
 
     *width* and *height* are those of the upright picture, in pixels: with an EXIF *orientation* of 5 to 8
     the stored sides are swapped. *frames* counts animation frames, and is 1 for pages and thumbnails.
+
+    *programs* are the names of the external programs that read it, with a space between them; then *width*
+    and *height* are those of what the first one makes, or 0 where none makes pixels for us. With
+    *is_scalable* it makes them in any size. *duration_s* is that of a film, 0 where it is not known.
     """
 
     width: int
@@ -43,6 +47,9 @@ class Header:
     frames: int = 1
     orientation: int = 1
     has_alpha: bool = False
+    programs: str = ""
+    is_scalable: bool = False
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,10 @@ class Source:
     """What is known of the source at *path* (relative to the pictures, with ``/``) while it has *stamp*.
 
     *digest* is the sha256 of its bytes in hex. *header* is None where the file is no picture, or a broken
-    one: then *problem* says what is wrong. *is_racy*: the stamp was less than two seconds old when the
-    bytes were hashed, so that a second write could share it; such a row is checked by hashing again.
-    *placeholder* is a tiny picture of it as a ``data:`` URI, empty until a variant was rendered.
+    one: then *problem* says what is wrong. *is_racy*: the stamp was less than two seconds old when the bytes
+    were hashed, so that a second write could share it; such a row is checked by hashing again. *placeholder*
+    is a tiny picture of it as a ``data:`` URI, empty until a variant was rendered. *tables* stands for the
+    external programs that could have read it, with their versions; empty where there are none.
     """
 
     path: str
@@ -62,6 +70,7 @@ class Source:
     is_racy: bool = False
     problem: str = ""
     placeholder: str = ""
+    tables: str = ""
 
 
 def placeholder_in(found: object) -> str:

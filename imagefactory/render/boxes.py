@@ -93,6 +93,10 @@ def rect_of(recipe: Recipe, size: Size) -> Box:
     rect = recipe.rect
     if rect is None:
         return (0, 0, *size)
+    if rect.is_relative:  # of what a program made, in whatever size
+        left, right = (round(size[0] * edge) for edge in (rect.left, rect.left + rect.width))
+        top, bottom = (round(size[1] * edge) for edge in (rect.top, rect.top + rect.height))
+        return left, top, max(right, left + 1), max(bottom, top + 1)
     return rect.left, rect.top, rect.left + rect.width, rect.top + rect.height
 
 

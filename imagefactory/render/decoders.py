@@ -23,6 +23,7 @@ from . import png_reader
 from .boxes import Size
 from .colours import GREY
 from .containers import gif_frames, jpeg_scans, tiff_strips
+from .netpbm import NetpbmFile, is_netpbm
 from .source_file import MAX_READS, BytesFile, SourceFile, check_unchanged
 
 __all__ = [
@@ -92,6 +93,8 @@ def open_picture(file: SourceFile) -> Image.Image:
         icon = IcoFile(file).frame(0)
         icon.format = "ICO"
         return icon
+    if is_netpbm(file.head):
+        return NetpbmFile(file)
     formats = [name for name in SOURCE_FORMATS if name not in ("MPO", "ICO", "HEIF")]
     if not _is_bitmap(file.head):  # what else starts with "BM" makes that plugin raise, as if it were broken
         formats.remove("BMP")
@@ -253,7 +256,7 @@ def count_frames(picture: Image.Image, file: SourceFile) -> int:
         frames = gif_frames(file.read())
         file.seek(position)
         return frames
-    if picture.format not in ("PNG", "WEBP", "AVIF"):
+    if picture.format not in ("PNG", "WEBP", "AVIF", "NETPBM"):
         return 1
     frames = int(getattr(picture, "n_frames", 1))
     return max(1, frames - first_frame(picture))

@@ -21,7 +21,7 @@ from .animation import Animation, Reel
 from .colours import without_idle_alpha
 from .saving import Save
 
-__all__ = ["ENCODERS", "Encoder", "Settings", "exif_of", "moving", "still"]
+__all__ = ["ENCODERS", "Encoder", "Settings", "exif_of", "for_program", "moving", "still"]
 
 _Options = dict[str, Any]
 
@@ -60,6 +60,17 @@ def still(image: Image.Image, settings: Settings) -> Save:
     """How to write one picture."""
     # Without alpha that hides nothing it is smaller, and faster to decode.
     return ENCODERS[settings.encoding].still(without_idle_alpha(image), settings)
+
+
+def for_program(image: Image.Image, kind: str) -> bytes:
+    """*image* as an external program reads it: ``ppm``, without alpha (PGM where it is grey), or ``png``."""
+    buffer = BytesIO()
+    if kind == "ppm":
+        image = image.convert("L" if image.mode in ("L", "LA") else "RGB")
+        image.save(buffer, "PPM")
+    else:
+        image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def moving(animation: Animation, settings: Settings) -> Save:

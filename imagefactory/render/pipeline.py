@@ -26,7 +26,9 @@ from .animation import Animation
 from .boxes import EXIF_TURNS, PixelBox, Size, scaled, sides, whole_pixels
 from .memory import Decoded, Finished, Memory, without_metadata
 from .placeholder import placeholder
+from .programs.targets import encode
 from .resizing import resized
+from .sheets import laid_out
 from .source_file import SourceFile, check_unchanged
 from .stopwatch import Stopwatch
 
@@ -104,7 +106,8 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
     watch.turn_to("decode")
     plan = framing.plan(job, picture)
     upright = EXIF_TURNS[decoders.orientation_of(picture)]
-    total = decoders.count_frames(picture, file) if _may_move(job) else 1
+    sheet = _sheet(job)
+    total = decoders.count_frames(picture, file) if _may_move(job) or sheet else 1
     if total > 1:  # a frame is made once, in its order: there is nothing to share
         memory = Memory(0)
     memory.turn_to(job.source, job.stamp, file.changed_ns)
@@ -122,26 +125,57 @@ def _render(job: Job, file: SourceFile, memory: Memory, on_decoded: Callable[[],
         on_decoded()
 
     settings = encoders.Settings(job.encoding, job.recipe.quality, job.effort, first.exif)
+    if sheet is not None and frame_plan is not None:
+        count = 1
+        frames = _frames(
+            job, file, picture, first.image, frame_plan, min(total, sheet[0] * sheet[1]), [], watch
+        )
+        image = laid_out(frames, sheet, job.max_pixels)
+        if not ENCODINGS[job.encoding].has_alpha:
+            image = filters.laid_on(image, job.recipe.background)
+        watch.turn_to("encode")
+        return _delivered(job, image.size, _still(image, settings, job), watch, tiny)
     if frame_plan is None or not _may_keep_frames(total, stored, frame_plan.recipe, job.max_pixels):
         count = 1
         image = first.image
         if not ENCODINGS[job.encoding].has_alpha:
             image = filters.laid_on(image, job.recipe.background)
         watch.turn_to("encode")
-        save = encoders.still(image, settings)
+        body = _still(image, settings, job)
     else:
         count = total
         durations_ms: list[int] = []
         watch.turn_to("encode")
         frames = _frames(job, file, picture, first.image, frame_plan, count, durations_ms, watch)
         animation = Animation(frames, count, durations_ms, decoders.plays(picture))
-        save = encoders.moving(animation, settings)
-    body = saving.encoded(save)
+        body = saving.encoded(encoders.moving(animation, settings))
 
-    is_own = SOURCE_FORMATS[picture.format or ""].encoding == job.encoding
-    if is_own and count == total and pass_through.changes_no_pixel(job, picture, stored):
+    own = SOURCE_FORMATS.get(picture.format or "")
+    if (
+        own
+        and own.encoding == job.encoding
+        and count == total
+        and pass_through.changes_no_pixel(job, picture, stored)
+    ):
         body = pass_through.smaller(job, file, body)
     return _delivered(job, first.image.size, body, watch, tiny)
+
+
+def _sheet(job: Job) -> tuple[int, int] | None:
+    """Columns and rows of the sheet of frames that *job* is for; None for one picture or an animation."""
+    text = dict(job.recipe.run.values).get("sprite") if job.recipe.run else None
+    if not text:
+        return None
+    columns, rows = text.split("x")
+    return int(columns), int(rows)
+
+
+def _still(image: Image.Image, settings: encoders.Settings, job: Job) -> bytes:
+    """*image* encoded, by the external program of *job* where it has one."""
+    if job.encoder is None:
+        return saving.encoded(encoders.still(image, settings))
+    pixels = encoders.for_program(image, job.encoder.format)
+    return encode(job.encoder, pixels, image.size, settings.quality, job.encoding)
 
 
 def _delivered(job: Job, size: Size, body: bytes, watch: Stopwatch, placeholder: str = "") -> Rendered:
@@ -204,6 +238,12 @@ def _first_frame(
     return Finished(_finish(image, frame_plan), decoded.exif), frame_plan
 
 
+def _between_ms(job: Job) -> float:
+    """The milliseconds between two frames that a program made; 0 where it is not known."""
+    fps = dict(job.recipe.run.values).get("fps") if job.recipe.run else None
+    return 1000 / float(fps) if fps else 0
+
+
 def _cut_out(picture: Image.Image, cut: PixelBox) -> Image.Image:
     """The region, in plain pixels. Cut before resizing: the filter would look over the edge."""
     return colours.plain(picture if cut == (0, 0, *picture.size) else picture.crop(cut))
@@ -252,6 +292,6 @@ def _frames(
             image = resized(_cut_out(picture, frame_plan.cut), placement.size, placement.box)
             image = _finish(image, frame_plan)
         # Browsers show a frame of no duration for 100 ms; WebP and AVIF would skip it.
-        durations_ms.append(round(picture.info.get("duration") or 0) or 100)
+        durations_ms.append(round(picture.info.get("duration") or _between_ms(job) or 0) or 100)
         watch.turn_to("encode")
         yield image.convert(mode)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..model.formats import SOURCE_FORMATS, decoders
+from ..model.formats import FOREIGN_FORMATS, SOURCE_FORMATS, decoders
 from ..model.source import Header, Source, Stamp, placeholder_in
 from ..model.variant import is_digest
 from .database import Database, Execute, text_of, to_json, unseal
@@ -30,6 +30,7 @@ _UNCHANGED = """
     ) FROM Cache s WHERE s.key IN ({}) AND +s.raw = 1
 """
 _MAX_HEADERS = 10_000
+_HEADER = ("width", "height", "format", "frames", "orientation", "has_alpha")
 
 
 class DiskSourceRows:
@@ -45,10 +46,12 @@ class DiskSourceRows:
 
     def put(self, source: Source) -> None:
         """Remember *source* under its path."""
-        header = source.header and asdict(source.header)
+        header = source.header and _header_row(source.header)
         row = {"stamp": source.stamp, "digest": source.digest, "is_racy": source.is_racy, "header": header}
         if source.header is None:
             row |= {"problem": source.problem, "decoders": decoders()}
+        if source.tables:
+            row["tables"] = source.tables
         if source.placeholder:  # the last one: see ``unchanged``
             row["placeholder"] = source.placeholder
         self._database.put(f"source {source.path}", row, "source")
@@ -124,6 +127,12 @@ class DiskSourceRows:
             yield path, value[len(begin) : end].decode("ascii", "replace"), header, text_of(names).split("|")
 
 
+def _header_row(header: Header) -> dict[str, Any]:
+    """*header* as it stands in a row: without what only programs say, where they say nothing."""
+    row = asdict(header)
+    return row if header.programs else {name: row[name] for name in _HEADER}
+
+
 def _source(path: str, row: Any) -> Source | None:
     """What the value of a row says of the source at *path*; None where it makes no sense."""
     try:
@@ -132,10 +141,11 @@ def _source(path: str, row: Any) -> Source | None:
             return None
         placeholder, problem = placeholder_in(row.get("placeholder")), str(row.get("problem", ""))
         stamp = Stamp(*row["stamp"])
-        source = Source(path, stamp, row["digest"], header, row["is_racy"], problem, placeholder)
+        tables = str(row.get("tables", ""))
+        source = Source(path, stamp, row["digest"], header, row["is_racy"], problem, placeholder, tables)
     except (KeyError, TypeError):
         return None
-    is_known = header is None or header.format in SOURCE_FORMATS
+    is_known = header is None or header.format in SOURCE_FORMATS or header.format in FOREIGN_FORMATS
     return source if is_known and is_digest(source.digest) else None
 
 

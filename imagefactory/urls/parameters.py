@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import BadParameter, nearest
-from ..model.formats import ALIASES, ENCODINGS, NEEDS_EXTRA, USUAL
+from ..model.formats import ALIASES, BY_PROGRAMS, ENCODINGS, NEEDS_EXTRA, USUAL
 from ..model.recipe import COMPASS, Rect
 from .css_colours import CSS_COLOURS
 
@@ -26,7 +26,11 @@ __all__ = [
     "OURS",
     "PARAMETERS",
     "PIXELS",
+    "check_range",
+    "number",
     "show",
+    "switch",
+    "whole",
 ]
 
 # --- one value each -------------------------------------------------------------------------------------
@@ -49,19 +53,22 @@ def _micro(name: str, text: str) -> int:
     return int(match[1]) * MICRO + int((match[2] or "").ljust(6, "0"))
 
 
-def _check_range(name: str, shown: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, shown: str, value: float, low: float, high: float) -> None:
+    """Raise BadParameter unless *value*, which is written as *shown*, lies from *low* to *high*."""
     if value < low:
         raise BadParameter(name, f"{name}={shown} is below the limit of {low:g}")
     if value > high:
         raise BadParameter(name, f"{name}={shown} is above the limit of {high:g}")
 
 
-def _number(low: float, high: float, may_be_zero: bool = False) -> Callable[[str, str], float]:
+def number(low: float, high: float, may_be_zero: bool = False) -> Callable[[str, str], float]:
+    """A reader of decimals from *low* to *high*."""
+
     def read(name: str, text: str) -> float:
         value = _micro(name, text) / MICRO
         if value == 0 and may_be_zero:
             return 0.0
-        _check_range(name, text, value, low, high)
+        check_range(name, text, value, low, high)
         return value
 
     return read
@@ -105,21 +112,24 @@ def _size(separators: str) -> Callable[[str, str], _Size]:
 
 
 def _dpr(name: str, text: str) -> float:
-    return AUTO if text.lower() == "auto" else _number(0.1, 5)(name, text)
+    return AUTO if text.lower() == "auto" else number(0.1, 5)(name, text)
 
 
-def _whole(low: int, high: int) -> Callable[[str, str], int]:
+def whole(low: int, high: int) -> Callable[[str, str], int]:
+    """A reader of whole numbers from *low* to *high*."""
+
     def read(name: str, text: str) -> int:
         if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) is None:
             raise BadParameter(name, f"{name}={show(text)} is not a whole number from {low} to {high}")
         value = int(text)
-        _check_range(name, str(value), value, low, high)
+        check_range(name, str(value), value, low, high)
         return value
 
     return read
 
 
-def _switch(name: str, text: str) -> bool:
+def switch(name: str, text: str) -> bool:
+    """0 or 1."""
     if text not in ("0", "1"):
         raise BadParameter(name, f"{name}={show(text)} is neither 0 nor 1")
     return text == "1"
@@ -148,7 +158,7 @@ def _encoding(name: str, text: str) -> str:
     if extra:
         problem = f"{name}={text} needs the extra '{extra}', which this server does not have"
         raise BadParameter(name, f"{problem}; use {' or '.join(USUAL)}")
-    return _read_encoding(name, text)
+    return text.lower() if text.lower() in BY_PROGRAMS else _read_encoding(name, text)
 
 
 # The words of other systems: imgix clip, max, crop; Cloudflare scale-down, contain; sharp and others.
@@ -190,7 +200,7 @@ def _focus(name: str, text: str) -> tuple[str, tuple[float, float]]:
         raise BadParameter(
             name, f"{name}={show(text)} is not a point; write x,y with parts from 0 to 1, as 0.5,0.3"
         )
-    read = _number(0, 1)
+    read = number(0, 1)
     return "point", (read(name, parts[0]), read(name, parts[1]))
 
 
@@ -248,16 +258,22 @@ def _text(name: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """*value* is the name under which the reader's result is kept; several parameters may share one."""
+    """*value* is the name under which the reader's result is kept; several parameters may share one.
+    *for_programs*: it is read by ``program_parameters``, once the source is known."""
 
     read: Callable[[str, str], Any]
     value: str
     aliases: tuple[str, ...] = ()
     changes_pixels: bool = True
+    for_programs: bool = False
 
 
 PARAMETERS: Mapping[str, _Parameter] = MappingProxyType(
     {
+        **{
+            name: _Parameter(_text, name, for_programs=True)
+            for name in ("t", "page", "dpi", "frames", "fps", "exact", "preview", "sprite", "vtt")
+        },
         "scalex": _Parameter(_wide, "sizes", ("w", "width")),
         "scaley": _Parameter(_high, "sizes", ("h", "height")),
         "size": _Parameter(_size("x"), "sizes"),
@@ -266,19 +282,19 @@ PARAMETERS: Mapping[str, _Parameter] = MappingProxyType(
         "fit": _Parameter(_fit, "fit", ("mode",)),
         "gravity": _Parameter(_gravity, "gravity", ("g", "position", "crop")),
         "fp": _Parameter(_focus, "gravity"),
-        "quality": _Parameter(_whole(1, 100), "quality", ("q",)),
+        "quality": _Parameter(whole(1, 100), "quality", ("q",)),
         "dpr": _Parameter(_dpr, "dpr"),
-        "enlarge": _Parameter(_switch, "enlarge", ("upscale",)),
+        "enlarge": _Parameter(switch, "enlarge", ("upscale",)),
         "background": _Parameter(_background, "background", ("bg",)),
         "rect": _Parameter(_rect, "rect"),
         "rotate": _Parameter(_turn, "rotate"),
-        "flip": _Parameter(_switch, "flip"),
-        "flop": _Parameter(_switch, "flop"),
-        "trim": _Parameter(_number(0, 100), "trim"),
-        "blur": _Parameter(_number(0.1, 100, may_be_zero=True), "blur"),
-        "sharpen": _Parameter(_number(0.1, 10, may_be_zero=True), "sharpen"),
-        "grayscale": _Parameter(_switch, "grayscale"),
-        "anim": _Parameter(_switch, "anim"),
+        "flip": _Parameter(switch, "flip"),
+        "flop": _Parameter(switch, "flop"),
+        "trim": _Parameter(number(0, 100), "trim"),
+        "blur": _Parameter(number(0.1, 100, may_be_zero=True), "blur"),
+        "sharpen": _Parameter(number(0.1, 10, may_be_zero=True), "sharpen"),
+        "grayscale": _Parameter(switch, "grayscale"),
+        "anim": _Parameter(switch, "anim"),
         "preset": _Parameter(_text, "preset", ("p",)),
         "download": _Parameter(_file_name, "download", ("dl",), changes_pixels=False),
         "v": _Parameter(_text, "version", changes_pixels=False),

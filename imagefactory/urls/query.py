@@ -15,6 +15,7 @@ from ..model.formats import ENCODINGS
 from ..model.recipe import Recipe
 from .client_hints import NO_HINTS, NOTHING_NEGOTIATED, Hints, Negotiated
 from .parameters import AUTO, FREE, MICRO, NAMES, PARAMETERS, PIXELS, show
+from .program_parameters import read_asked
 from .writing import by_canonical_name
 
 __all__ = ["PUBLIC", "Grant", "Preset", "Request", "compile_presets", "negotiated_in", "parse_request"]
@@ -43,7 +44,9 @@ class Request:
     *download* is the asked file name, empty for the default name, None to show the picture in place.
     *grant* is what ``access`` says about its URL, *negotiated* what the browser's headers choose. *basis*
     is the recipe for a browser that says nothing of itself, None where it is the same; *is_saving*: the
-    visitor wants to save bytes, and this server heeds that.
+    visitor wants to save bytes, and this server heeds that. *texts* are (name, text) pairs of
+    what external programs may be asked for (``program_parameters``), *names* the canonical names of all
+    parameters that change pixels. *is_strict*: what the source does not take is a mistake.
     """
 
     recipe: Recipe
@@ -56,6 +59,9 @@ class Request:
     negotiated: Negotiated = NOTHING_NEGOTIATED
     basis: Recipe | None = None
     is_saving: bool = False
+    texts: tuple[tuple[str, str], ...] = ()
+    names: frozenset[str] = frozenset()
+    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ def parse_request(
     recipe. *hints* is what the visitor's browser says, for ``auto``. Raises BadParameter.
     """
     values, written = _read(pairs, strict)
+    if presets_only:
+        _drop_texts(values)
     name = values.pop("preset", "")
     if name:
         if name not in presets:
@@ -95,7 +103,7 @@ def parse_request(
         _override(values, preset)
     elif presets_only:
         _check_presets_only(written, may_set_encoding=False)
-    return _request(values, salt, name, hints)
+    return _request(values, salt, name, hints, strict)
 
 
 def negotiated_in(
@@ -126,7 +134,7 @@ def compile_presets(presets: Mapping[str, Mapping[str, str]]) -> dict[str, Prese
                 raise ConfigError(f"presets.{preset}.{name}", problem)
         try:
             values, _ = _read(parameters.items(), strict=True)
-            _request(dict(values), "", preset, NO_HINTS)
+            read_asked(_request(dict(values), "", preset, NO_HINTS).texts)
         except BadParameter as error:
             raise ConfigError(f"presets.{preset}.{error.name}", error.problem) from error
         compiled[preset] = Preset(MappingProxyType(values))
@@ -148,6 +156,11 @@ def _read(pairs: Iterable[tuple[str, str]], strict: bool) -> tuple[_Values, dict
             raise BadParameter(name, f"{name} is given twice; give it once")
         seen.add(name)
         row = PARAMETERS[canonical]
+        if row.changes_pixels:
+            values["names"] = values.get("names", frozenset()) | {canonical}
+        if row.for_programs:
+            values["texts"] = {**values.get("texts", {}), name: text}
+            continue
         value = row.read(name, text)
         if row.value == "sizes":  # these can agree in part: they are put together when dpr is known
             value = (*values.get("sizes", ()), (name, value))
@@ -167,11 +180,19 @@ def _override(values: _Values, preset: Mapping[str, Any]) -> None:
     has_high = any(size[1] is not None for _, size in given)
     for name, value in preset.items():
         values.setdefault(name, value)
+    values["names"] = values.get("names", frozenset()) | preset.get("names", frozenset())
+    values["texts"] = {**preset.get("texts", {}), **values.get("texts", {})}
     if given and "sizes" in preset:
         values["sizes"] = given + tuple(
             (name, (None if has_wide else size[0], None if has_high else size[1]))
             for name, size in preset["sizes"]
         )
+
+
+def _drop_texts(values: _Values) -> None:
+    """Ignore what a program is asked for, as other unknown names are: a preset may ask for it."""
+    texts = values.pop("texts", {})
+    values["names"] = values.get("names", frozenset()) - texts.keys()
 
 
 def _check_presets_only(written: Mapping[str, str], may_set_encoding: bool) -> None:
@@ -180,7 +201,7 @@ def _check_presets_only(written: Mapping[str, str], may_set_encoding: bool) -> N
             raise BadParameter(name, f"{name} can't be chosen on this server, which takes presets only")
 
 
-def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
+def _request(values: _Values, salt: str, preset: str, hints: Hints, is_strict: bool = False) -> Request:
     recipe = _recipe(values, salt, hints)
     encoding = values.get("encoding", "")
     # A background alone is seen nowhere: the source's own encoding keeps its transparency.
@@ -195,6 +216,9 @@ def _request(values: _Values, salt: str, preset: str, hints: Hints) -> Request:
         values.get("download"),
         negotiated=negotiated,
         is_saving=hints.is_saving and negotiated.saving,
+        texts=tuple(values.get("texts", {}).items()),
+        names=values.get("names", frozenset()) - {"preset"},
+        is_strict=is_strict,
     )
 
 

@@ -62,7 +62,7 @@ def _explain(
             "headers": negotiated.said(environ),
             **asdict(read_hints(environ, http, ladder, negotiated)),
         }
-    source = parts.identifier.source(path)
+    source, request = parts.fitted(parts.identifier.source(path), request)
     if source.header is not None:
         header = source.header
         found["source"] = {
@@ -73,6 +73,8 @@ def _explain(
             "bytes": source.stamp.size,
             "sha256": source.digest,
         }
+        if header.programs:
+            found["programs"] = header.programs.split()
     if request.is_plain:
         answer = parts.generator.answer(path, request)
         found |= {"cache": "original", "type": answer.media_type, "bytes": answer.bytes}

@@ -166,6 +166,8 @@ class FastPath:
         key = (environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), "")
         negotiated = request.negotiated.heeded(self._http)
         if negotiated != NOTHING_NEGOTIATED and source.header is not None:
+            if request.texts and source.header.programs:
+                return  # what is sent without a word in Accept depends on the run
             negotiation = _Negotiation(negotiated, default_encoding(source.header))
             self._memo.put(key, negotiation, _weight(key, _OWN_BYTES))
             key = (key[0], key[1], negotiation.secondary_key(environ, self._config))

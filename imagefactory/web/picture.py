@@ -35,6 +35,7 @@ from .http.responses import (
     may_accelerate,
     options_reply,
     picture_reply,
+    stream_reply,
 )
 from .http.routes import chosen
 from .purge import purge_picture
@@ -129,7 +130,16 @@ class PictureView:
         parts, accept = self._parts, request.headers.get("Accept", "")
         waiter = request.environ.get(WAITER) or _patience()
         for is_again in (False, True, True):
-            answer = parts.generator.answer(path, asked, accept, must_open=is_again, waiter=waiter)
+            answer = parts.generator.answer(
+                path,
+                asked,
+                accept,
+                must_open=is_again,
+                may_stream=request.method == "GET",
+                waiter=waiter,
+            )
+            if answer.stream is not None:
+                return self._streamed(answer, asked)
             reply = picture_reply(answer, asked, request.environ, self._http, parts.clock())
             response = self._response(reply, answer)
             if response is not None:
@@ -138,6 +148,12 @@ class PictureView:
                 count_answer(parts.counters, answer, reply.status, sent)
                 return response
         raise Unavailable("the picture changes all the time", retry_after_s=1)
+
+    def _streamed(self, answer: Answer, asked: Request) -> Response:
+        """The whole of what is still made, without a length; cut off where making it fails."""
+        count_reply(self._parts.counters, "stream", 200)
+        reply = stream_reply(answer, asked, self._http)
+        return with_headers(Response(answer.stream, direct_passthrough=True), reply)
 
     def _response(self, reply: Reply, answer: Answer) -> Response | None:
         """*reply* with its bytes of *answer*; None if they are gone."""

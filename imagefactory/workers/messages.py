@@ -13,12 +13,22 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageFactoryError, OutOfMemory, RequestError, SourceChanged, TooLarge, Undecodable
+from ..errors import (
+    ImageFactoryError,
+    OutOfMemory,
+    ProgramFailed,
+    ProgramStopped,
+    RequestError,
+    SourceChanged,
+    TooLarge,
+    Undecodable,
+)
 from ..model.job import Job, Rendered
+from ..model.program import Program, ProgramJob
 from ..model.recipe import parse
 from ..model.source import Header, Stamp, placeholder_in
 
@@ -30,6 +40,8 @@ __all__ = [
     "header_message",
     "job_from",
     "job_message",
+    "program_job_from",
+    "program_job_message",
     "receive",
     "receive_task",
     "rendered_from",
@@ -118,6 +130,7 @@ def job_message(job: Job) -> Message:
         "effort": dict(job.effort),
         "wants_placeholder": job.wants_placeholder,
         "may_transcode": job.may_transcode,
+        "encoder": job.encoder and _program_message(job.encoder),
     }
 
 
@@ -135,7 +148,48 @@ def job_from(message: Mapping[str, Any], descriptor: int | None = None) -> Job:
         message["wants_placeholder"],
         message["may_transcode"],
         descriptor,
+        message["encoder"] and _program_from(message["encoder"]),
     )
+
+
+def program_job_message(job: ProgramJob) -> Message:
+    """*job* as a message, without its open file."""
+    return {
+        "source": str(job.source),
+        "stamp": job.stamp,
+        "programs": [_program_message(each) for each in (job.program, *job.fallbacks)],
+        "values": dict(job.values),
+        "makes": job.makes,
+        "target": None if job.target is None else str(job.target),
+        "timeout_s": job.timeout_s,
+    }
+
+
+def program_job_from(message: Mapping[str, Any], descriptor: int | None = None) -> ProgramJob:
+    """The job in *message*, with the file that came along."""
+    program, *fallbacks = map(_program_from, message["programs"])
+    target = None if message["target"] is None else Path(message["target"])
+    return ProgramJob(
+        Path(message["source"]),
+        Stamp(*message["stamp"]),
+        program,
+        message["values"],
+        message["makes"],
+        target,
+        tuple(fallbacks),
+        descriptor,
+    )
+
+
+def _program_message(program: Program) -> Message:
+    return {each.name: getattr(program, each.name) for each in fields(program)} | {
+        "environment": dict(program.environment)
+    }
+
+
+def _program_from(message: Mapping[str, Any]) -> Program:
+    lists = {name: tuple(value) for name, value in message.items() if isinstance(value, list)}
+    return Program(**{**message, **lists})
 
 
 def rendered_message(rendered: Rendered) -> tuple[Message, bytes]:
@@ -169,6 +223,8 @@ def error_message(error: Exception) -> Message:
         arguments: list[Any] = [error.what, error.size, error.limit]
     elif isinstance(error, OutOfMemory):
         arguments = []
+    elif isinstance(error, ProgramFailed | ProgramStopped):
+        arguments = [error.program, error.how, error.said, error.lasts_s]
     elif isinstance(error, Undecodable):
         arguments = [error.reason]
     elif isinstance(error, OSError):
@@ -201,6 +257,11 @@ def _error_from(message: Mapping[str, Any]) -> ImageFactoryError | OSError:
             return OSError(*arguments)
         case "OutOfMemory":
             return OutOfMemory()
+        case "ProgramFailed" | "ProgramStopped":
+            kind = ProgramFailed if message["name"] == "ProgramFailed" else ProgramStopped
+            failed = kind(*map(str, arguments[:3]))
+            failed.lasts_s = float(arguments[3])
+            return failed
         case "Undecodable":
             return Undecodable(str(arguments[0]))
         case _:

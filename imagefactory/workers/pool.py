@@ -37,6 +37,7 @@ from typing import TypeVar
 
 from ..errors import RequestError, TimedOut, Unavailable, Undecodable
 from ..model.job import Job, Rendered
+from ..model.program import ProgramJob
 from ..model.source import Header
 from . import messages
 
@@ -107,7 +108,14 @@ class Pool:
 
     def render(self, job: Job) -> Rendered:
         """See ``pipeline.render``; also raises TimedOut and Unavailable."""
-        return self._ask(messages.job_message(job), str(job.source), job.descriptor, messages.rendered_from)
+        more_s = job.encoder.timeout_s if job.encoder else 0
+        task = messages.job_message(job)
+        return self._ask(task, str(job.source), job.descriptor, messages.rendered_from, more_s)
+
+    def run(self, job: ProgramJob) -> Rendered:
+        """See ``making.make``; also raises TimedOut and Unavailable."""
+        task = {"program": messages.program_job_message(job)}
+        return self._ask(task, str(job.source), job.descriptor, messages.rendered_from, job.timeout_s)
 
     def is_working(self) -> bool:
         """Whether workers start; true before the first one was tried. Waits for nothing."""
@@ -139,13 +147,15 @@ class Pool:
         source: str,
         descriptor: int | None,
         read: Callable[[messages.Message, bytes], _T],
+        more_s: float = 0,
     ) -> _T:
-        """What *read* makes of the answer to *task*; of a second worker's if the first one crashes on it."""
+        """What *read* makes of the answer to *task*, which has *more_s* seconds more than others; of a second
+        worker's if the first one crashes on it."""
         crashes = 0
         for _ in range(_TRIES):
             with self._taken(source) as worker:
                 try:
-                    message, body = worker.ask(task, descriptor, self._timeout_s)
+                    message, body = worker.ask(task, descriptor, self._timeout_s + more_s)
                 except TimeoutError:
                     worker.kill()
                     raise self._timed_out() from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..common.cores import cores
 from ..config import Render
 from ..model.job import Job, Rendered, Renderer
+from ..model.program import ProgramJob
 from ..model.source import Header
 from .pool import Pool
 
@@ -44,6 +45,12 @@ class InThread:
         from ..render.pipeline import render
 
         return render(job)
+
+    def run(self, job: ProgramJob) -> Rendered:
+        """See ``making.make``. It forks: for a process with one thread."""
+        from ..render.making import make
+
+        return make(job)
 
     def is_working(self) -> bool:
         """Whether the decoder can be loaded."""

@@ -56,7 +56,7 @@ def main() -> None:
                 memory.clear()
                 _give_back()
             with messages.receive_task(channel) as (task, descriptor):
-                _limit_time(cpu_s, wall_s)
+                _limit_time(cpu_s, wall_s + _more_s(task))
                 messages.send(channel, {"is": "begun"})
                 message, body = _do(task, descriptor, memory, channel)
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -71,6 +71,11 @@ def _do(
     try:
         if "probe" in task:
             return messages.header_message(probe(Path(task["probe"]), descriptor)), b""
+        if "program" in task:
+            from ..render.making import make
+
+            program_job = messages.program_job_from(task["program"], descriptor)
+            return messages.rendered_message(make(program_job, channel.fileno()))
         job = messages.job_from(task, descriptor)
         return messages.rendered_message(
             _render(job, memory, lambda: messages.send(channel, {"is": "decoded"}))
@@ -78,6 +83,13 @@ def _do(
     except (ImageFactoryError, OSError, MemoryError) as error:
         memory.clear()
         return messages.error_message(error), b""
+
+
+def _more_s(task: Mapping[str, Any]) -> int:
+    """The seconds of wall time that an external program of *task* may take."""
+    if "program" in task:
+        return int(task["program"]["timeout_s"]) + 5
+    return int(task["encoder"]["timeout_s"]) + 5 if task.get("encoder") else 0
 
 
 def _render(job: Job, memory: Memory, tell: Callable[[], None]) -> Rendered:

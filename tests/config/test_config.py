@@ -789,7 +789,7 @@ def test_as_toml_reads_like_the_file():
         'follow_links = "inside"\nlink_roots = []\n\n[server]\n'
     )
     assert text.endswith(
-        '[presets.thumb]\nscalex = "240"\n\n[signing.keys]\n\n[admin]\ntoken = "***"\n'
+        '[presets.thumb]\nscalex = "240"\n\n[programs]\n\n[signing.keys]\n\n[admin]\ntoken = "***"\n'
         'purge_url = ""\npurge_command = []\n\n[admin.purge_headers]\n'
     )
 

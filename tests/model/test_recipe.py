@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from imagefactory.errors import BadParameter
 from imagefactory.model.formats import ENCODINGS
 from imagefactory.model.geometry import clamp, settle, snap
+from imagefactory.model.program import Run
 from imagefactory.model.recipe import COMPASS, Recipe, Rect, parse
 from imagefactory.model.source import Header
 from imagefactory.urls.query import parse_request
@@ -58,6 +59,7 @@ def test_the_canonical_text_is_pinned(query: str) -> None:
 
 BASE = Recipe(width=80, height=60, fit="cover", gravity="point", focus=(0.25, 0.75))
 CHANGES = {
+    "run": Run("0badcafe", (("time", "2.5"),)),
     "rotate": 90,
     "flop": True,
     "rect": Rect(1, 2, 3, 4),
@@ -74,6 +76,7 @@ CHANGES = {
     "grayscale": True,
     "anim": False,
     "quality": 80,
+    "encoder": "0badcafe",
     "salt": "0badcafe",
 }
 

@@ -149,7 +149,6 @@ def test_without_its_extra_heif_is_no_picture(tmp_path: Path, monkeypatch: pytes
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
         b"\xc5\xd0\xd3\xc6" + bytes(60),
         b"BMW is a car, and this is a text about it",
-        b"P6 2 2 255\n" + bytes(12),
         b"8BPS\0\1" + bytes(40),
         b"\0\0\0\x18ftypisom\0\0\0\0mp42isom" + bytes(100),
         b"\xff\x0a" + bytes(40),

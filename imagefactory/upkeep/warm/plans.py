@@ -35,6 +35,10 @@ class Plans:
         self._resolver = resolver
         self._plans: dict[tuple[Header, int], tuple[Sequence[Wish], Plan]] = {}
 
+    def reads(self, path: str) -> bool:
+        """Whether an external program may read the file at *path*, by its name."""
+        return self._resolver.programs.may_read(path)
+
     def get(self, header: Header, wishes: Sequence[Wish]) -> Plan:
         """The plan of *wishes* for a source with *header*."""
         # The key is the id: to hash the wishes of a ladder takes 100 us. They are kept beside the plan, so
@@ -51,10 +55,11 @@ class Plans:
         found: dict[str, tuple[tuple[int, str, str], Wish]] = {}
         refused = []
         for wish in wishes:
-            if wish.request.is_plain:
-                continue
             try:
-                wanted = self._resolver.wanted(source, wish.request, "")
+                request = self._resolver.fitted(source, wish.request)
+                if request.is_plain:
+                    continue
+                wanted = self._resolver.wanted(source, request, "")
             except RequestError as error:
                 refused.append((wish, error))
                 continue

@@ -52,12 +52,14 @@ def demand(
             request = read([(name.decode(), value.decode()) for name, value in pairs])
         except (BadParameter, ValueError):  # answered by another server, or with another config
             return ()
-        if request.is_plain:
+        if request.is_plain and not request.texts:
             return ()
         if request.negotiated.width or request.negotiated.dpr:
             return None
         # What makes no other pixels is left away, so that all who asked for them count together.
-        request = Request(request.recipe, request.encoding, False)
+        request = Request(
+            request.recipe, request.encoding, request.is_plain, texts=request.texts, names=request.names
+        )
         return expand(request, query, encoding)
 
     for entry in entries:

@@ -48,7 +48,8 @@ def skip_complete(
                 present += plan.total
                 continue
         # A text in the folder is no failure, but what was a picture once is expected to be one.
-        if order.is_named or order.path in known or order.path in changed or is_picture(order.path):
+        is_meant = is_picture(order.path) or plans.reads(order.path)
+        if order.is_named or order.path in known or order.path in changed or is_meant:
             left.append(order)
     progress.add(pictures=pictures, present=present)
     return left

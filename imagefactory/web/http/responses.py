@@ -37,6 +37,7 @@ __all__ = [
     "may_accelerate",
     "options_reply",
     "picture_reply",
+    "stream_reply",
 ]
 
 CHUNK = 64 * 1024
@@ -44,6 +45,14 @@ CHUNK = 64 * 1024
 SMALL = 128 * 1024
 # An original may be anything that a browser would run as a page, were it not told otherwise.
 _CSP = "default-src 'none'; sandbox"
+# What these need to be shown, and no more: an SVG its own styles, a film itself. Chromium shows no PDF in a
+# sandbox; its viewer runs none of the scripts of a PDF in our origin.
+_FILM_CSP = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
+_CSP_OF = {
+    "SVG": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox",
+    "PDF": "default-src 'none'; object-src 'self'; plugin-types application/pdf; style-src 'unsafe-inline'",
+    **dict.fromkeys(("MP4", "MOV", "WEBM", "MATROSKA"), _FILM_CSP),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,7 @@ def picture_reply(
         ("ETag", answer.etag),
         ("Cache-Control", _cache_control(answer, request, http, now_s)),
         ("X-Content-Type-Options", "nosniff"),
-        ("Content-Security-Policy", _CSP),
+        ("Content-Security-Policy", _policy(answer)),
         ("X-Cache", answer.result),
     ]
     headers += _url_headers(request.negotiated, http)
@@ -97,6 +106,26 @@ def picture_reply(
     if verdict.status == 206:
         headers.append(("Content-Range", content_range(verdict, answer.bytes)))
     return Reply(verdict.status, headers, start, stop)
+
+
+def stream_reply(answer: Answer, request: Request, http: Http) -> Reply:
+    """The reply with a picture that is still made: there is nothing yet that a cache could keep, or a client
+    compare or take a part of."""
+    headers = [
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Content-Security-Policy", _CSP),
+        ("X-Cache", answer.result),
+        *_url_headers(request.negotiated, http),
+        ("Content-Type", answer.media_type),
+        ("Content-Disposition", _disposition(answer.source.path, answer.suffix, request.download)),
+    ]
+    return Reply(200, headers)
+
+
+def _policy(answer: Answer) -> str:
+    header = answer.source.header
+    return _CSP_OF.get(header.format, _CSP) if answer.variant is None and header else _CSP
 
 
 def may_accelerate(reply: Reply, environ: Mapping[str, object], http: Http) -> bool:

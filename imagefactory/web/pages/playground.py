@@ -168,8 +168,11 @@ class _Playground:
         return max(recipe.width, recipe.height) or math.inf
 
     def _is_listed(self, path: str) -> bool:
-        """Whether *path* has the name of a picture, which anybody may see."""
-        return path.rpartition(".")[2].lower() in PICTURE_SUFFIXES and not self._parts.access.must_sign(path)
+        """Whether *path* has the name of a picture, or of what a program makes one of; and anybody
+        may see it."""
+        is_picture = path.rpartition(".")[2].lower() in PICTURE_SUFFIXES
+        is_read = is_picture or self._parts.resolver.programs.may_read(path)
+        return is_read and not self._parts.access.must_sign(path)
 
     def _about(self, path: str) -> Response:
         """Sides, bytes, format and frames of the source at *path* as JSON; or the error that it gives."""

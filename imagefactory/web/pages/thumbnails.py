@@ -42,7 +42,8 @@ class Thumbnails:
                 if body is not None:
                     return body.read(), row.key.encoding
         pairs = [("size", f"{_SIDE}x{_SIDE}"), ("encoding", "webp"), ("anim", "0")]
-        wanted = self._resolver.wanted(source, self._resolver.operators_request(pairs), "")
+        source, request = self._maker.fitted(source, self._resolver.operators_request(pairs))
+        wanted = self._resolver.wanted(source, request, "")
         data = self._maker.preview(source, wanted)
         self._memo.put(source.digest, data, len(data) + 300)
         return data, "webp"
@@ -58,5 +59,8 @@ def _is_small(row: VariantRow) -> bool:
     except ValueError:  # of another version
         return False
     plain = replace(Recipe(), width=recipe.width, height=recipe.height, quality=recipe.quality)
-    is_plain = replace(recipe, salt="", fit="inside", enlarge=False) == plain and recipe.fit != "pad"
+    is_plain = (
+        replace(recipe, run=None, encoder="", salt="", fit="inside", enlarge=False) == plain
+        and recipe.fit != "pad"
+    )
     return is_plain and max(variant.width, variant.height) in _SMALL

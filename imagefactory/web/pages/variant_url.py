@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode
 
+from ...errors import RequestError
 from ...factory import Site
 from ...model.recipe import parse
 from ...model.source import Source
@@ -23,7 +24,11 @@ def variant_url(site: Site, source: Source | None, row: VariantRow, script_root:
         recipe = parse(row.key.recipe)
     except ValueError:  # of another version
         return ""
+    asked = dict(recipe.run.values) if recipe.run else {}
     values = {
+        "t": asked.get("time"),
+        "page": asked.get("page"),
+        "dpi": asked.get("dpi"),
         "scalex": recipe.width,
         "scaley": recipe.height,
         "fit": "" if recipe.fit in ("inside", "stretch") else recipe.fit,
@@ -31,7 +36,11 @@ def variant_url(site: Site, source: Source | None, row: VariantRow, script_root:
         "encoding": row.key.encoding,
     }
     pairs = [(name, str(value)) for name, value in values.items() if value]
-    wanted = site.resolver.wanted(source, site.resolver.operators_request(pairs), "")
+    try:
+        request = site.resolver.fitted(source, site.resolver.operators_request(pairs))
+        wanted = site.resolver.wanted(source, request, "")
+    except RequestError:  # it was made when another program was there
+        return ""
     if wanted.key != row.key:
         return ""
     access = site.access
