@@ -74,7 +74,7 @@ clean:
 	touch $@
 
 .venv/test: .venv/serve
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,browser,fast,heif,jxl,granian,gunicorn,gevent]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,browser,fast,heif,jxl,video,pdf,svg,raw,granian,gunicorn,gevent]'
 	touch $@
 
 .venv/check: .venv/serve
