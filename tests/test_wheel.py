@@ -52,3 +52,11 @@ def test_a_page_the_script_and_a_picture_from_a_worker_process(installed: Path, 
         (worker,) = workers_of(server)
         command = Path(f"/proc/{worker}/cmdline")
         assert not command.exists() or str(installed) in command.read_text()
+
+
+def test_the_ready_tables_and_the_scripts_of_programs(installed: Path) -> None:
+    here = ROOT / "imagefactory"
+    wanted = [*here.glob("cli/ready/*.toml"), *here.glob("render/programs/*.py")]
+    assert len(wanted) >= 10
+    for path in wanted:
+        assert (installed / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
