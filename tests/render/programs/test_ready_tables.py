@@ -31,6 +31,7 @@ from support.films import (
 )
 
 from imagefactory.model.program import PLACEHOLDER, PLACEHOLDERS
+from imagefactory.render.films import duration_s
 from imagefactory.render.programs.finding import found
 
 NAMES = sorted(path.stem for path in READY.glob("*.toml"))
@@ -317,6 +318,19 @@ def test_a_film_that_is_cut_off_shows_what_there_is(ffmpeg: str, films: Path, tm
     ] == [0]
     behind = run(VIDEO["video"], tmp_path / "cut.mp4", [ffmpeg], time=9)
     assert (behind.returncode, behind.stdout) == (0, b"")
+
+
+@ffmpegs
+def test_the_sample_clip_has_a_poster_at_each_of_its_times(ffmpeg: str) -> None:
+    clip = Path(__file__).parents[3] / "pictures" / "clip.mp4"
+    assert clip.stat().st_size < 250_000
+    with clip.open("rb") as file:
+        assert duration_s(file) == 40
+    shown = [run(VIDEO["video"], clip, [ffmpeg], time=t).stdout for t in (0, 4, 30, 34.9, 38)]
+    assert {frames(each)[0].size for each in shown} == {(640, 360)}
+    assert shown[0] == shown[1] != shown[2] == shown[3] != shown[4]
+    (auto,) = frames(run(VIDEO["video_auto"], clip, [ffmpeg]).stdout)
+    assert auto == frames(shown[0])[0]
 
 
 # --- documents, drawings, raw files ---------------------------------------------------------------------
