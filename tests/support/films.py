@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,15 +50,22 @@ def command(table: Mapping[str, Any], values: Mapping[str, object], start: Seque
 
 def run(
     table: Mapping[str, Any],
-    file: Path,
+    source: Path | bytes,
     start: Sequence[str] = (),
-    data: bytes | None = None,
     **values: object,
 ) -> subprocess.CompletedProcess[bytes]:
-    """What *table*'s program prints for *file*."""
-    words = command(table, {"in": file, **values}, start)
-    environment = {"PATH": "/usr/bin:/bin", **table.get("environment", {})}
-    return subprocess.run(words, capture_output=True, input=data, check=False, timeout=60, env=environment)
+    """What *table*'s program prints for *source*, which it gets as a descriptor of a file without a name: as
+    its standard input, or as a path in ``/proc``."""
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        words = command(table, {"in": f"/proc/self/fd/{file.fileno()}", **values}, start)
+        stdin = file if table.get("input") == "pipe" else subprocess.DEVNULL
+        environment = {"PATH": "/usr/bin:/bin", **table.get("environment", {})}
+        return subprocess.run(
+            words, stdin=stdin, capture_output=True, pass_fds=[file.fileno()], timeout=60, env=environment
+        )
 
 
 def frames(data: bytes) -> list[Image.Image]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import pypdfium2
 
@@ -41,7 +42,8 @@ def page(path: str, number: int, width: int, height: int, dpi: float) -> tuple[b
     Raises PdfiumError for what is no PDF, is broken or wants a password, ValueError for a page that it
     doesn't have or a size that is too large, OSError for the file.
     """
-    document = pypdfium2.PdfDocument(path)
+    # Opened here: a path is resolved first, and /proc/self/fd/3 then is a name that may be gone.
+    document = pypdfium2.PdfDocument(Path(path).open("rb"), autoclose=True)  # noqa: SIM115  closed with the document
     document.init_forms()  # before the pages, or no field of a form is drawn
     if not 1 <= number <= len(document):
         raise ValueError(f"it has {len(document)} pages, and no page {number}")

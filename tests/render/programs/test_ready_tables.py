@@ -30,6 +30,7 @@ from support.films import (
     tables,
 )
 
+from imagefactory.config import from_mapping
 from imagefactory.model.program import PLACEHOLDER, PLACEHOLDERS
 from imagefactory.render.films import duration_s
 from imagefactory.render.programs.finding import found
@@ -61,7 +62,7 @@ def test_a_table_has_known_placeholders_and_names_other_tables_of_its_file(name:
     assert used <= set(PLACEHOLDERS)
     assert not PLACEHOLDER.search(table["command"][0])
     assert "in" in used or table.get("input") == "pipe"
-    assert set(table.get("parameters", {})) <= used | {"time"}
+    assert set(table.get("parameters", {})) <= used
     siblings = next(tables(each) for each in NAMES if name in tables(each))
     assert _named(table) <= set(siblings)
     by_others = {each for other, row in siblings.items() if other != name for each in _named(row)}
@@ -73,6 +74,11 @@ def test_a_table_has_known_placeholders_and_names_other_tables_of_its_file(name:
 def _named(table: dict[str, Any]) -> set[str]:
     """The tables that are run in place of this one, and need no sources of their own."""
     return {*([table["fallback"]] if "fallback" in table else []), *table.get("variants", {}).values()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_is_a_valid_config(name: str) -> None:
+    assert set(from_mapping({"programs": tables(name)}, Path()).programs) == set(tables(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -514,7 +520,7 @@ def test_cjpeg_writes_what_it_is_given(tmp_path: Path) -> None:
     scene().save(ppm, "PPM")
     sizes = []
     for quality in (90, 40):
-        done = run(table, Path(), data=ppm.getvalue(), quality=quality)
+        done = run(table, ppm.getvalue(), quality=quality)
         shown = opened(done.stdout)
         assert (shown.format, shown.size, done.stderr) == ("JPEG", (400, 300), b"")
         sizes.append(len(done.stdout))
