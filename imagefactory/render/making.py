@@ -26,8 +26,9 @@ def make(job: ProgramJob, watched: int | None = None) -> Rendered:
         check_unchanged(file, job.stamp)
         programs = (job.program, *job.fallbacks)
         for number, program in enumerate(programs):
+            makes = job.makes if program.role == "whole" else program.format
             try:
-                ran = run(program, job.values, file.fileno(), target, job.makes, watched)
+                ran = run(program, job.values, file.fileno(), target, makes, watched)
                 break
             except ProgramFailed as error:
                 if not error.is_empty or number == len(programs) - 1:
