@@ -206,6 +206,7 @@ _KINDS: Mapping[str, Sequence[tuple[int, bytes]]] = MappingProxyType(
         "ico": ((0, b"\0\0\1\0"),),
         "jxl": ((0, b"\xff\x0a"), (4, b"JXL ")),
         "jpeg2000": ((0, b"\xff\x4f\xff\x51"), (4, b"jP  ")),
+        "pam": ((0, b"P7"),),
         "ppm": ((0, b"P5"), (0, b"P6"), (0, b"P7")),
         "mov": ((4, b"ftypqt  "), (4, b"moov"), (4, b"mdat"), (4, b"wide")),
         "mp4": ((4, b"ftyp"),),

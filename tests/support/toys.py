@@ -1,7 +1,7 @@
 """A film of a format of our own, and a program that reads it: what the tests of programs run.
 
 A toy film is a line ``TOY width height seconds``; at second t its left half is red and its right half has a
-blue of t. The program notes each run in a file beside it.
+blue of 2 t + 40. The program notes each run in a file beside it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _, width, height, seconds = data.split()[:4]
 width, height, seconds = int(width), int(height), float(seconds)
 if int(values.get("width", 0)):
     width, height = int(values["width"]), int(values["height"])
-start, frames, fps = (float(values.get(name, default)) for name, default in (("time", 0), ("frames", 1),
-("fps", 1))) page = int(values.get("page", 1)) if page == 2:
+start, fps = float(values.get("time", 0)), float(values.get("fps", 1))
+frames = int(values.get("frames", 1))
+page = int(values.get("page", 1))
+if page == 2:
     width, height = height, width
 if page > 2:
     print("there is no page", page, "in /secret/place", file=sys.stderr)
@@ -39,12 +41,13 @@ if b"crash" in data:
     sys.stdout.buffer.write(b"P6 half")
     sys.stdout.flush()
     os.kill(os.getpid(), 11)
-for number in range(int(frames)):
+for number in range(frames):
     time = start + number / fps
     if time > seconds and "exact" not in values:
         break
-    row = b"\\xdc\\x1e\\x1e" * (width // 2) + bytes((0, 0, min(255, int(time) * 2 + 40))) * (width - width //
-    2) sys.stdout.buffer.write(b"P6\\n%d %d\\n255\\n" % (width, height) + row * height)
+    row = b"\\xdc\\x1e\\x1e" * (width // 2)
+    row += bytes((0, 0, min(255, int(time) * 2 + 40))) * (width - width // 2)
+    sys.stdout.buffer.write(b"P6\\n%d %d\\n255\\n" % (width, height) + row * height)
 """
 _ENCODER = """
 import sys
@@ -56,8 +59,9 @@ assert data[:2] in (b"P6", b"P5"), data[:10]
 sys.stdout.buffer.write(b"\\xff\\xd8\\xff\\xe0 toy " + sys.argv[1].encode() + b" %d" % len(data))
 """
 _WHOLE = """
-import sys sys.stdout.buffer.write(b"\\xff\\xd8\\xff\\xe0 whole " + " ".join(sys.argv[2:]).encode() +
-open(sys.argv[1], "rb").read()[:20])
+import sys
+words = " ".join(sys.argv[2:]).encode()
+sys.stdout.buffer.write(b"\\xff\\xd8\\xff\\xe0 whole " + words + open(sys.argv[1], "rb").read()[:20])
 """
 
 
