@@ -35,10 +35,11 @@ __all__ = ["Resolver", "Wanted"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request for a source that is known: which variant it means, and the ``v`` of its URL if one was given.
+    """A request for a source that is known: which variant it means, and the ``v`` of its URL if one was
+    given.
 
-    With an *order* an external program makes it, else our own pipeline. *is_base*: it is no answer itself, but
-    what a program makes for others. *begin* is told the descriptor of the file that it is written into.
+    With an *order* an external program makes it, else our own pipeline. *is_base*: it is no answer itself,
+    but what a program makes for others. *begin* is told the descriptor of the file that it is written into.
     """
 
     key: Key
@@ -156,7 +157,10 @@ class Resolver:
             recipe = replace(recipe, quality=quality)
         order = None
         if whole is not None and recipe.run is not None:
-            order = self.programs.ordered(recipe.run, (recipe.width, recipe.height), recipe.quality)
+            # A side that follows from the other is not a bound: programs take 0 for a pixel, or for an error.
+            most = self._config.limits.max_side
+            size = recipe.width or most, recipe.height or most
+            order = self.programs.ordered(recipe.run, size, recipe.quality)
         return Wanted(Key(source.digest, recipe.text(), name), recipe, version, order)
 
     def _whole(self, header: Header, request: Request, encoding: str) -> Recipe | None:

@@ -1,4 +1,4 @@
-"""A long answer of a program is sent while it is made, by each server; a late failure cuts it and keeps nothing."""
+"""A long answer of a program is sent while it is made; a late failure cuts it and keeps nothing."""
 
 from __future__ import annotations
 

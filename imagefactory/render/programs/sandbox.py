@@ -69,8 +69,8 @@ def kind_for(program: Program) -> Kind:
 
 
 def problem(wanted: str) -> str:
-    """Why a program for which a sandbox is *wanted* (``auto``, ``required``, ``none``) can't be run here; empty
-    if it can."""
+    """Why a program for which a sandbox is *wanted* (``auto``, ``required``, ``none``) can't be run here;
+    empty if it can."""
     if wanted != "required" or is_closed(available()):
         return ""
     return f"'required' needs bubblewrap, or Linux 6.2 with Landlock; here is {describe()}"

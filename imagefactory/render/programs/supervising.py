@@ -49,8 +49,8 @@ _HANG_UP = getattr(select, "POLLRDHUP", 0)
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How it went: it ``ended`` with *status*, an exit code or the negative number of a signal; it was
-    ``late``; it was left ``alone`` by worker or server; it made a ``crowd`` of processes; it was ``unstarted``,
-    or ``unsandboxed``, for *error*, an errno; or its supervisor was ``lost``.
+    ``late``; it was left ``alone`` by worker or server; it made a ``crowd`` of processes; it was
+    ``unstarted``, or ``unsandboxed``, for *error*, an errno; or its supervisor was ``lost``.
 
     *cpu_s* is the processor time of all its processes. *is_file* is false for a result that is a link or a
     folder; *disk_error* is the errno with which the result could not be put into its target.
