@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve example test test-quick coverage check torture hold bench bench-quick encoders pictures clean
+.PHONY: serve example test test-quick coverage check torture hold hostile bench bench-quick encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -45,6 +45,10 @@ SECONDS ?= 15
 hold: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m support.hold --seconds $(SECONDS) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(ATTACKS),--attacks $(ATTACKS))
+
+# What a server does while its external programs hang, flood, crash and fork: make hostile N=200 SEED=0
+hostile: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m support.hostile --number $(N) --seed $(SEED)
 
 # Side by side with what is installed of other servers, see docs/benchmarks.md: make bench ONLY=hits,cold PHOTOS=folder
 export PHOTOS BENCH_THUMBOR BENCH_IPX
