@@ -13,6 +13,7 @@ from ..version import __version__
 from .common import Commands
 from .config import config
 from .evict import evict
+from .programs import programs
 from .purge import purge
 from .serve import serve
 from .stats import stats
@@ -61,3 +62,4 @@ main.add_command(verify)
 main.add_command(rebuild)
 main.add_command(warm)
 main.add_command(url)
+main.add_command(programs)

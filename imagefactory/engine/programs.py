@@ -24,7 +24,7 @@ from ..model.program import Program, Run
 from ..model.recipe import number_text
 from ..model.source import Header, Source
 from ..render.programs import finding, sandbox
-from ..urls.program_parameters import Asked, read_asked
+from ..urls.program_parameters import NOTHING, Asked, read_asked
 from ..urls.query import Request
 
 __all__ = ["Ordered", "Programs"]
@@ -213,9 +213,9 @@ class Programs:
             values["sprite"] = f"{asked.sprite[0]}x{asked.sprite[1]}"
         return Run(self.program(name).key, tuple(sorted(values.items())))
 
-    def plain_run(self, name: str) -> Run:
-        """The run of the table *name* where nothing is asked for."""
-        values = self._values(name, read_asked(()), whole_seconds=False)
+    def plain_run(self, name: str, asked: Asked = NOTHING) -> Run:
+        """The run of the table *name* itself, for what is *asked*."""
+        values = self._values(name, asked, whole_seconds=False)
         return Run(self.program(name).key, tuple(sorted(values.items())))
 
     def _values(self, name: str, asked: Asked, *, whole_seconds: bool) -> dict[str, str]:

@@ -32,9 +32,26 @@ _BY_ENCODING = {
         "Bytes of the originals of the variants that were sent whole: what would have been sent without us.",
     ),
 }
+# Name, help, labels; in the index as words in this order.
+_HISTOGRAMS = (
+    (
+        "render_seconds",
+        "Time of renders by phase; the phase wait is the queue, and each render has one.",
+        ["phase", "encoding"],
+    ),
+    (
+        "program_seconds",
+        "Time of the runs of external programs that made something: wall (run) and processor time (cpu).",
+        ["program", "phase"],
+    ),
+)
 _PLAIN = {
     "evicted variants": ("evicted_variants", "Variants removed to stay within the budget."),
     "evicted bytes": ("evicted_bytes", "Bytes of the variants removed to stay within the budget."),
+    "program_failed_late": (
+        "program_failed_late",
+        "Answers that were cut off, as their program failed when a part of them had been sent.",
+    ),
     "bypasses budget": ("budget_bypasses", "Variants that were not stored, as there was no room."),
 }
 
@@ -74,14 +91,11 @@ def exposition(reading: Reading) -> bytes:
             build = _Family("build_info", "The version; always 1.", [([__version__], 1)], ["version"])
             yield from filled(GaugeMetricFamily, [build])
             yield from filled(CounterMetricFamily, _counters(reading))
-            histogram = HistogramMetricFamily(
-                "imagefactory_render_seconds",
-                "Time of renders by phase; the phase wait is the queue, and each render has one.",
-                labels=["phase", "encoding"],
-            )
-            for labels, values in sorted(_histograms(reading.counters).items()):
-                histogram.add_metric(labels, *_cumulated(values))
-            yield histogram
+            for name, text, labels in _HISTOGRAMS:
+                histogram = HistogramMetricFamily(f"imagefactory_{name}", text, labels=labels)
+                for values, buckets in sorted(_histograms(reading.counters, name).items()):
+                    histogram.add_metric(values, *_cumulated(buckets))
+                yield histogram
             yield from filled(GaugeMetricFamily, _gauges(reading))
 
     registry = CollectorRegistry()
@@ -106,6 +120,11 @@ def _counters(reading: Reading) -> Iterator[_Family]:
     for word, (name, text) in _BY_ENCODING.items():
         samples = [(words[1:], count) for words, count in _named(reading.counters, word, 2)]
         yield _Family(name, text, samples, ["encoding"])
+    runs = [(words[1:], count) for words, count in _named(reading.counters, "program_runs", 3)]
+    text = (
+        "Runs of external programs: ok, failed (no picture came of it) or stopped (over its time, or killed)."
+    )
+    yield _Family("program_runs", text, runs, ["program", "result"])
     for counted, (name, text) in _PLAIN.items():
         yield _Family(name, text, [((), reading.counters.get(counted, 0))])
 
@@ -137,10 +156,10 @@ def _named(counters: Mapping[str, float], first: str, length: int) -> list[tuple
     return [(words, count) for words, count in found if words[0] == first and len(words) == length]
 
 
-def _histograms(counters: Mapping[str, float]) -> dict[tuple[str, str], dict[str, float]]:
-    """Sum and buckets of ``render_seconds``, by phase and encoding."""
+def _histograms(counters: Mapping[str, float], name: str) -> dict[tuple[str, str], dict[str, float]]:
+    """Sum and buckets of the histogram *name*, by its two labels."""
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for words, count in _named(counters, "render_seconds", 4):
+    for words, count in _named(counters, name, 4):
         found.setdefault((words[1], words[2]), {})[words[3]] = count
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import BadParameter
 from .parameters import check_range, number, show, switch, whole
 
-__all__ = ["Asked", "read_asked"]
+__all__ = ["NOTHING", "Asked", "read_asked"]
 
 _MAX_FRAMES = 400
 _MAX_SIDE = 40  # frames beside each other in a sheet
@@ -46,6 +46,9 @@ class Asked:
         if self.preview:
             return "preview"
         return "exact" if self.is_exact else "auto" if self.is_auto else ""
+
+
+NOTHING = Asked({})
 
 
 def read_asked(texts: Iterable[tuple[str, str]]) -> Asked:
