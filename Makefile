@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve example test test-quick coverage check torture hold hostile bench bench-quick encoders pictures clean
+.PHONY: serve example test test-quick coverage check torture hold hostile bench bench-quick copying posters encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -57,6 +57,14 @@ bench: .venv/bench
 
 bench-quick: .venv/bench
 	$(BIN)/python -m benchmarks --quick --only "$(ONLY)" $(ARGS)
+
+# What it costs to bring a program's output to a client, ours beside others (docs/programs.md): make copying SEED=1
+copying: .venv/test
+	$(BIN)/python -m benchmarks.copying --seed $(SEED)
+
+# The processor time of posters of a film: key frame and exact frame (docs/programs.md)
+posters: .venv/test
+	$(BIN)/python -m benchmarks.posters --seed $(SEED)
 
 # Fills the tables of docs/encoders.md; photographs of your own: make encoders PHOTOS=folder
 encoders: .venv/test
