@@ -206,7 +206,8 @@ def answers(folder: Path, seed: int, sandbox: str) -> None:
     ready = (Path(__file__).parents[1] / "imagefactory/cli/ready/imagemagick_whole.toml").read_text()
     config = folder / "config.toml"
     config.write_text(
-        f'[paths]\npictures = "pictures"\ncache = "cache"\n[server]\nport = {port}\n{ready}sandbox = "{sandbox}"\n'
+        f'[paths]\npictures = "pictures"\ncache = "cache"\n[server]\nport = {port}\n{ready}'
+        f'sandbox = "{sandbox}"\n'
     )
     own = [sys.executable, "-m", "imagefactory", "--config", str(config), "serve"]
     other = _free_port()

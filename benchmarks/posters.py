@@ -2,9 +2,9 @@
 
     make posters            # about a minute; needs ffmpeg
 
-A clip of one minute, 1920x1080 at 25 a second with a key frame every ten seconds, is drawn by ffmpeg; then the
-ready tables of ``imagefactory programs --write video`` are run on it as in the server, in turn, at times that SEED
-chooses: anywhere, and at the end of a group of pictures, where the exact frame is the dearest.
+A clip of one minute, 1920x1080 at 25 a second with a key frame every ten seconds, is drawn by ffmpeg; then
+the ready tables of ``imagefactory programs --write video`` are run on it as in the server, in turn, at times
+that SEED chooses: anywhere, and at the end of a group of pictures, where the exact frame is the dearest.
 """
 
 from __future__ import annotations
