@@ -190,9 +190,12 @@ def _override(values: _Values, preset: Mapping[str, Any]) -> None:
 
 
 def _drop_texts(values: _Values) -> None:
-    """Ignore what a program is asked for, as other unknown names are: a preset may ask for it."""
+    """Ignore what a program is asked for, as other unknown names are: a preset may ask for it. What describes
+    a preset's sheet is no other picture."""
     texts = values.pop("texts", {})
-    values["names"] = values.get("names", frozenset()) - texts.keys()
+    kept = {name: text for name, text in texts.items() if name == "vtt"}
+    values["texts"] = kept
+    values["names"] = values.get("names", frozenset()) - (texts.keys() - kept.keys())
 
 
 def _check_presets_only(written: Mapping[str, str], may_set_encoding: bool) -> None:

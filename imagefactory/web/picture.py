@@ -39,6 +39,7 @@ from .http.responses import (
 )
 from .http.routes import chosen
 from .purge import purge_picture
+from .storyboard import storyboard
 
 __all__ = ["WAITER", "PictureView"]
 
@@ -86,6 +87,10 @@ class PictureView:
             return self._explained(path, pairs)
         asked = self._asked(path, pairs)
         try:
+            if pairs is not None and "vtt" in asked.names:
+                answer = storyboard(self._parts, path, pairs, asked)
+                if answer is not None:
+                    return self._told(answer, asked)
             return self._sent(path, asked)
         except RequestError as error:
             return self._failed(error, asked.negotiated)
@@ -154,6 +159,12 @@ class PictureView:
         count_reply(self._parts.counters, "stream", 200)
         reply = stream_reply(answer, asked, self._http)
         return with_headers(Response(answer.stream, direct_passthrough=True), reply)
+
+    def _told(self, answer: Answer, asked: Request) -> Response:
+        """What is in no picture: *answer* has it in memory, and no cache of ours keeps it."""
+        reply = picture_reply(answer, asked, request.environ, self._http, self._parts.clock())
+        count_reply(self._parts.counters, "storyboard", reply.status)
+        return self._response(reply, answer) or to_flask(reply)
 
     def _response(self, reply: Reply, answer: Answer) -> Response | None:
         """*reply* with its bytes of *answer*; None if they are gone."""

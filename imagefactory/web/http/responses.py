@@ -49,9 +49,10 @@ _CSP = "default-src 'none'; sandbox"
 # sandbox; its viewer runs none of the scripts of a PDF in our origin.
 _FILM_CSP = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
 _CSP_OF = {
-    "SVG": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox",
-    "PDF": "default-src 'none'; object-src 'self'; plugin-types application/pdf; style-src 'unsafe-inline'",
-    **dict.fromkeys(("MP4", "MOV", "WEBM", "MATROSKA"), _FILM_CSP),
+    "image/svg+xml": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox",
+    "application/pdf": "default-src 'none'; object-src 'self'; plugin-types application/pdf; "
+    "style-src 'unsafe-inline'",
+    **dict.fromkeys(("video/mp4", "video/quicktime", "video/webm", "video/x-matroska"), _FILM_CSP),
 }
 
 
@@ -84,7 +85,7 @@ def picture_reply(
         ("ETag", answer.etag),
         ("Cache-Control", _cache_control(answer, request, http, now_s)),
         ("X-Content-Type-Options", "nosniff"),
-        ("Content-Security-Policy", _policy(answer)),
+        ("Content-Security-Policy", _CSP_OF.get(answer.media_type, _CSP)),
         ("X-Cache", answer.result),
     ]
     headers += _url_headers(request.negotiated, http)
@@ -114,18 +115,13 @@ def stream_reply(answer: Answer, request: Request, http: Http) -> Reply:
     headers = [
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
-        ("Content-Security-Policy", _CSP),
+        ("Content-Security-Policy", _CSP_OF.get(answer.media_type, _CSP)),
         ("X-Cache", answer.result),
         *_url_headers(request.negotiated, http),
         ("Content-Type", answer.media_type),
         ("Content-Disposition", _disposition(answer.source.path, answer.suffix, request.download)),
     ]
     return Reply(200, headers)
-
-
-def _policy(answer: Answer) -> str:
-    header = answer.source.header
-    return _CSP_OF.get(header.format, _CSP) if answer.variant is None and header else _CSP
 
 
 def may_accelerate(reply: Reply, environ: Mapping[str, object], http: Http) -> bool:
