@@ -13,6 +13,7 @@ from ..errors import BadParameter
 from .queries import as_query, plain
 
 __all__ = [
+    "OF_FILMS",
     "Crop",
     "attribute_value",
     "one_of",
@@ -20,6 +21,7 @@ __all__ = [
     "read_attributes",
     "read_crops",
     "read_formats",
+    "read_paths",
     "read_widths",
 ]
 
@@ -28,6 +30,8 @@ _ATTRIBUTES = frozenset(
     """id title role lang dir hidden tabindex draggable translate itemprop slot part elementtiming
     crossorigin referrerpolicy""".split()  # noqa: SIM905  # a list is 14 lines
 )
+# Those that a film may have, too.
+OF_FILMS = frozenset({"autoplay", "controlslist", "disablepictureinpicture", "loop", "muted", "playsinline"})
 
 
 class Crop(NamedTuple):
@@ -73,6 +77,11 @@ def read_formats(formats: object) -> tuple[str, ...]:
     return tuple(map(plain, _several("formats", formats, 'write ("avif", "webp"), or () for a plain <img>')))
 
 
+def read_paths(sources: object) -> tuple[str, ...]:
+    """The paths in *sources*."""
+    return tuple(map(plain, _several("sources", sources, 'write ("clip.webm",)')))
+
+
 def read_widths(widths: object) -> tuple[int, ...] | None:
     """The *widths* in pixels; None where the ladder's are wanted."""
     if widths is None:
@@ -103,13 +112,13 @@ def read_crops(sources: object, sizes: str) -> tuple[Crop, ...]:
     return tuple(crops)
 
 
-def read_attributes(attrs: object) -> dict[str, str | bool | None]:
-    """Further attributes, by names that can do no harm."""
+def read_attributes(attrs: object, more: frozenset[str] = frozenset()) -> dict[str, str | bool | None]:
+    """Further attributes, by names that can do no harm, or that are in *more*."""
     if not isinstance(attrs, Mapping | None):
         raise BadParameter("attrs", f'attrs={attrs!r:.80} is no mapping; write {{"id": "tom"}}')
     extra = {str(name): attribute_value(value) for name, value in (attrs or {}).items()}
     for name in extra:
-        if not (_ATTRIBUTE.fullmatch(name) or name in _ATTRIBUTES):
-            known = f"data-*, aria-*, {', '.join(sorted(_ATTRIBUTES))}"
+        if not (_ATTRIBUTE.fullmatch(name) or name in _ATTRIBUTES | more):
+            known = f"data-*, aria-*, {', '.join(sorted(_ATTRIBUTES | more))}"
             raise BadParameter("attrs", f"{name!r} is no attribute to be added; there are {known}")
     return extra

@@ -102,7 +102,8 @@ class Candidates:
         self, source: Source, query: Query, encodings: Sequence[str], widths: Sequence[int] | None
     ) -> Offer:
         """What *query* gives in *encodings*, whatever its own, and in several widths: those of the ladder or
-        *widths*, up to what the source has."""
+        *widths*, up to what the source has; of one that is made in any size, up to twice that in the
+        layout."""
         if self._takes_presets_only() and "preset" not in query:
             named = ", ".join(sorted(self.site.resolver.presets))
             raise BadParameter("preset", f"this server takes presets only; name one of {named}")
@@ -169,7 +170,15 @@ class Candidates:
             return query, [{}]  # a width that only a render can tell is none to choose by
         whole = replace(recipe, width=0, height=0, fit="inside", enlarge=False, trim=None)
         natural = self._size(source, request, whole)
-        sizing = Sizing(recipe, size, natural, limits.ladder, is_snapped=limits.sizes == "ladder")
+        is_scalable = source.header is not None and source.header.is_scalable
+        sizing = Sizing(
+            recipe,
+            size,
+            natural,
+            limits.ladder,
+            is_snapped=limits.sizes == "ladder",
+            most=limits.max_side if is_scalable else 0,
+        )
         preset = self._preset_names(request)
         steps = []
         for width in sizing.widths(widths):

@@ -18,10 +18,12 @@ from markupsafe import Markup
 from ..common.memo import Memo
 from ..errors import BadParameter, NotFound, RequestError
 from ..factory import Site
+from ..model.recipe import Recipe
 from ..model.source import Source
 from ..storage.originals import check_path
 from ..urls.writing import picture_url
 from .arguments import (
+    OF_FILMS,
     Crop,
     attribute_value,
     one_of,
@@ -29,6 +31,7 @@ from .arguments import (
     read_attributes,
     read_crops,
     read_formats,
+    read_paths,
     read_widths,
 )
 from .candidates import Candidates
@@ -44,6 +47,7 @@ from .html import (
     tag,
 )
 from .queries import Query, as_query, merged, plain
+from .videos import video_tag
 
 __all__ = ["Pictures"]
 
@@ -69,7 +73,7 @@ class _Entry(Generic[_Text]):
 
 
 class Pictures:
-    """The helpers for the pictures of *site*: ``url``, ``srcset``, ``picture``, ``preload``.
+    """The helpers for the pictures of *site*: ``url``, ``srcset``, ``picture``, ``video``, ``preload``.
 
     URLs begin with *base_url* (``[http] base_url``) and *prefix* (the first of ``[http] prefixes``). With
     *debug* a mistake of the author is BadParameter, and a missing picture is seen in the page; else both
@@ -193,7 +197,7 @@ class Pictures:
                     "alt": text,
                     "data-imagefactory": len(offer.candidates[encodings[-1]]) > 1,
                     "class": name,
-                    "style": placeholder_style(found[0], offer.recipe) if placeholder else None,
+                    "style": self._style(found[0], offer.recipe) if placeholder else None,
                 }
                 return picture_tag([*lines, tag("img", image | extra)])
 
@@ -204,7 +208,52 @@ class Pictures:
             paths = (path, *(crop.path for crop in crops if crop.path is not None))
             return self._remembered(key, paths, make, bool(placeholder))
         except RequestError as error:
-            return self._instead(prefix, path, alt, class_, error)
+            return self._instead("picture", path, self._bare_image(prefix, path, alt, class_), class_, error)
+
+    def video(
+        self,
+        path: str,
+        *,
+        label: str | None = None,
+        sources: Iterable[str] = (),
+        sprite: str | None = None,
+        controls: bool = True,
+        preload: str = "none",
+        preset: str | None = None,
+        class_: str | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        expires: float | None = None,
+        **parameters: Any,
+    ) -> Markup:
+        """A whole ``<video>`` of the film at *path*, with a poster.
+
+        *parameters* are those of the poster: ``t`` chooses its frame, a size is that in the layout, in CSS
+        pixels; the encoding is WebP. *sources* are the paths of the same film in other formats, for browsers
+        that don't play the first. With *sprite*, columns and rows as in ``5x5``, a ``<track>`` for scripts
+        names the tiles of a sheet of frames. *label* says what is to be seen, for those who don't see it.
+        *attrs* are further attributes of the ``<video>``.
+
+        Raises BadParameter in debug.
+        """
+        path, prefix = plain(path), self._base()
+        try:
+            end_s, query = self._end_s(expires), as_query({"preset": preset, **parameters})
+            others, tiles = read_paths(sources), as_query({"sprite": sprite})
+            element = {
+                "controls": bool(controls),
+                "preload": one_of("preload", preload, ("none", "metadata", "auto")),
+                "aria-label": attribute_value(label),
+                "class": attribute_value(class_),
+                **read_attributes(attrs, OF_FILMS),
+            }
+
+            def make(found: Sequence[Source]) -> Markup:
+                return video_tag(self._candidates(prefix, end_s), found, query, tiles, element)
+
+            key = ("video", path, prefix, end_s, others, *tiles.items(), *element.items(), *query.items())
+            return self._remembered(key, (path, *others), make)
+        except RequestError as error:
+            return self._instead("film", path, self._bare_video(prefix, path, label, class_), class_, error)
 
     def preload(
         self,
@@ -257,6 +306,7 @@ class Pictures:
         """These methods by the names that they have in templates."""
         return {
             "picture": self.picture,
+            "video": self.video,
             "picture_url": self.url,
             "picture_srcset": self.srcset,
             "picture_preload": self.preload,
@@ -299,6 +349,11 @@ class Pictures:
         """Whether all *sources* have their stamps."""
         return all(self.site.sources.is_current(each.path, each.stamp) for each in sources)
 
+    def _style(self, source: Source, recipe: Recipe) -> str | None:
+        """The placeholder of *source* as a style; none for another frame or page than that which it shows."""
+        is_shown = self.site.resolver.is_default(source, recipe.run)
+        return placeholder_style(source, recipe) if is_shown else None
+
     def _candidates(self, prefix: str, end_s: int | None) -> Candidates:
         return Candidates(self.site, prefix, self._must_sign, end_s, self.is_debug())
 
@@ -338,14 +393,20 @@ class Pictures:
             return ""
         return picture_url(prefix, path)
 
-    def _instead(self, prefix: str, path: str, alt: object, class_: object, error: RequestError) -> Markup:
-        """What stands in the page for a picture that is not to be had."""
+    def _bare_image(self, prefix: str, path: str, alt: object, class_: object) -> Markup:
+        src = self._original_url(prefix, path) or _NO_PICTURE
+        return tag("img", {"src": src, "alt": "" if alt is None else plain(alt), "class": class_})
+
+    def _bare_video(self, prefix: str, path: str, label: object, class_: object) -> Markup:
+        src = self._original_url(prefix, path) or None
+        start = tag("video", {"controls": True, "src": src, "aria-label": label, "class": class_})
+        return Markup(f"{start}</video>")  # noqa: S704  # escaped
+
+    def _instead(self, kind: str, path: str, bare: Markup, class_: object, error: RequestError) -> Markup:
+        """What stands in the page for a picture or a film that is not to be had: *bare*, in debug the
+        reason."""
         self._report(path, error)
-        if not self.is_debug():
-            text = "" if alt is None else plain(alt)
-            src = self._original_url(prefix, path) or _NO_PICTURE
-            return tag("img", {"src": src, "alt": text, "class": class_})
-        return mistake_tag(f"picture {path!r}: {error}", class_)
+        return mistake_tag(f"{kind} {path!r}: {error}", class_) if self.is_debug() else bare
 
     def _report(self, path: str, error: RequestError) -> None:
         """Raise *error* to an author who made it, else log it, once for each path."""

@@ -17,7 +17,8 @@ class Sizing:
     """The sizes of a picture that was asked for as *recipe*. All sizes are (width, height) in pixels.
 
     *size* is what *recipe* gives, (0, 0) where only a render can tell; *natural* what it gives without a
-    resize. With *is_snapped* the server changes each width to the next step of *ladder*.
+    resize. With *is_snapped* the server changes each width to the next step of *ladder*. With *most* the
+    source has pixels for every size, and that is the widest to offer.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class Sizing:
         ladder: Sequence[int],
         *,
         is_snapped: bool,
+        most: int = 0,
     ) -> None:
         self._recipe = recipe
         self._natural = natural
         self._ladder = ladder
         self._is_snapped = is_snapped
+        self._most = most
         is_boxed = bool(recipe.width and recipe.height) and recipe.fit in _BOXED
         is_stretched = is_boxed and recipe.fit == "stretch"
         self._width = size[0] or min(recipe.width or natural[0], natural[0])  # in the layout
@@ -48,7 +51,7 @@ class Sizing:
         width, height = self._natural
         if self._box is not None:
             width = min(width, height * self._box[0] // self._box[1])
-        width = max(width, self._width)
+        width = max(width, self._width, self._most)
         return min(width, self._ladder[-1]) if self._is_snapped else width
 
     def widths(self, given: Sequence[int] | None) -> list[int]:
@@ -58,7 +61,7 @@ class Sizing:
         return sorted({self._snapped(each) for each in chosen} if self._is_snapped else chosen)
 
     def _of_ladder(self) -> set[int]:
-        is_sized = self._recipe.width or self._recipe.height
+        is_sized = self._recipe.width or self._recipe.height or self._most
         top = min(2 * self._width, self._widest) if is_sized else self._widest
         return {*(step for step in self._ladder if step < top), top}
 

@@ -1,7 +1,7 @@
 """Films and documents for the tests of pages: programs that take a moment, and clips that browsers play.
 
-A stub is the header of an MP4 without a film in it. Its program draws frames whose blue is the time, and pages
-of which the second one is upright.
+A stub is the header of an MP4 without a film in it. Its program draws frames whose blue is the time, and
+pages of which the second one is upright.
 """
 
 from __future__ import annotations
