@@ -54,7 +54,8 @@ def developed(raw: rawpy.RawPy, full: bool) -> bytes:
     needs no demosaicing, unless *full*."""
     pixels = raw.postprocess(use_camera_wb=True, half_size=not full)
     height, width, _ = pixels.shape
-    return b"P6\n%d %d\n255\n" % (width, height) + pixels.tobytes()
+    data: bytes = pixels.tobytes()
+    return b"P6\n%d %d\n255\n" % (width, height) + data
 
 
 def _size(jpeg: bytes) -> tuple[int, int]:

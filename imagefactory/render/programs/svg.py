@@ -76,13 +76,14 @@ def picture(data: bytes, width: int, height: int) -> bytes:
         width, height = (max(1, round(side * scale)) for side in own)
     if width * height > _MOST_PIXELS:
         raise ValueError(f"{width} x {height} is more than {_MOST_PIXELS} pixels")
-    return resvg_py.svg_to_bytes(
+    picture: bytes = resvg_py.svg_to_bytes(
         svg_string=drawing.closed(width, height).decode(),
         width=width or None,
         height=height or None,
         dpi=96,  # its default of 0 makes a width in mm an error
         skip_system_fonts=not drawing.has_text,  # 40 ms for a few dozen
     )
+    return picture
 
 
 class Drawing:
