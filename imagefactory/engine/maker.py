@@ -196,8 +196,7 @@ class Maker:
                 wanted.key, partial(self._make_claimed, source, wanted), self._patience_s(wanted)
             )
             body = self._finder.open(answer)
-            if body is not None:
-                self._counters.use(wanted.key.text())
+            if body is not None:  # no use is noted: eviction shall take it before what visitors see
                 with as_file(body, wanted.key.text()) as local:
                     yield local
                 return
