@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MOST_PROCESSES", "Family"]
+__all__ = ["MOST_PROCESSES", "Family", "children", "end_orphans"]
 
 # For root no limit of the kernel holds for the number of processes; for others it is one for all of a user.
 MOST_PROCESSES = 64
@@ -42,7 +42,7 @@ class Family:
         """Whether there are too many of them."""
         found = [os.getpid()]
         for process in found:  # it grows meanwhile
-            found += _children(process)
+            found += children(process)
             if len(found) > MOST_PROCESSES:
                 return True
         return False
@@ -53,7 +53,7 @@ class Family:
         with suppress(OSError):
             os.killpg(self.program, signal.SIGKILL)
         while self._reap() and time.monotonic() < until:
-            for process in _children(os.getpid()) or [self.program]:
+            for process in children(os.getpid()) or [self.program]:
                 with suppress(OSError):
                     os.kill(process, signal.SIGKILL)
             time.sleep(0.0002)
@@ -70,7 +70,18 @@ class Family:
         return False
 
 
-def _children(process: int) -> list[int]:
+def end_orphans(known: set[int]) -> None:
+    """Kill all children of this process, and theirs, but those *known* before."""
+    until = time.monotonic() + _KILL_S
+    while (found := set(children(os.getpid())) - known) and time.monotonic() < until:
+        for process in found:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, os.WNOHANG)
+        time.sleep(0.0002)
+
+
+def children(process: int) -> list[int]:
     """Those of all its threads; none where the kernel does not tell."""
     found: list[int] = []
     with suppress(OSError):

@@ -23,7 +23,6 @@ __all__ = [
     "die_with_parent",
     "has_seccomp",
     "landlock_version",
-    "load",
     "take_no_rights",
 ]
 
@@ -43,20 +42,15 @@ _IO_URING_SETUP = 425  # a ring opens sockets, too
 _X32 = 0x40000000  # from here on x86_64 has all calls a second time
 
 
-def load() -> None:
-    """Load the C library: before a fork, as its children would each do it again."""
-    _library()
-
-
 def die_with_parent(parent: int) -> bool:
     """Be killed when the process *parent* ends. False if it is gone already."""
     _control(_SET_DEATH_SIGNAL, signal.SIGKILL)
     return os.getppid() == parent
 
 
-def adopt_orphans() -> None:
-    """Become the parent of all descendants whose own parent ends, of daemons too."""
-    _control(_SET_SUBREAPER, 1)
+def adopt_orphans(wanted: bool = True) -> None:
+    """Become the parent of all descendants whose own parent ends, of daemons too; or no longer."""
+    _control(_SET_SUBREAPER, int(wanted))
 
 
 def take_no_rights() -> None:

@@ -21,10 +21,10 @@ __all__ = [
     "Kind",
     "available",
     "bubblewrapped",
-    "problem",
     "describe",
     "is_closed",
     "kind_for",
+    "problem",
     "readable",
     "readable_in_landlock",
 ]

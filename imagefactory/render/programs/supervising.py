@@ -8,8 +8,8 @@ the server to end. Then it kills whatever is left, takes what the program made, 
 
 It is the parent of all orphans among its descendants (PR_SET_CHILD_SUBREAPER), so a daemon that left its
 group and session is found as well. The worker could not do that: the kernel may kill the worker, too. If
-the supervisor is killed, the kernel kills the program with it (PR_SET_PDEATHSIG), in
-bubblewrap with all that it started. macOS has none of this; there the program's own group is killed.
+the supervisor is killed, the kernel kills the program with it (PR_SET_PDEATHSIG), and the worker, which
+adopts orphans while it waits, the others. macOS has none of this; there the program's own group is killed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from . import kernel, private_folder
-from .family import Family
+from .family import Family, children, end_orphans
 from .starting import Start, become, close_all_but
 
 __all__ = ["SAID_CHARACTERS", "Outcome", "supervised"]
@@ -69,18 +69,29 @@ class Outcome:
 def supervised(start: Start, watched: int | None) -> Outcome:
     """Run it, and return when no process of it is left. All are ended when the peer of *watched* hangs up,
     and when this process ends. Raises OSError when there can be no process."""
-    kernel.load()
+    known = set(children(os.getpid()))
+    text = b""
+    kernel.adopt_orphans()
+    try:
+        text = _told_by_supervisor(start, watched)
+    finally:
+        if not text:  # it was killed, and what was its own is ours now
+            end_orphans(known)
+            private_folder.clear(start.folder)
+        kernel.adopt_orphans(False)
+    return Outcome(**json.loads(text)) if text else Outcome("lost")
+
+
+def _told_by_supervisor(start: Start, watched: int | None) -> bytes:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             supervisor = _forked(lambda: _supervise(start, theirs, watched))
         try:
-            text = b"".join(iter(lambda: ours.recv(_CHUNK), b""))
+            return b"".join(iter(lambda: ours.recv(_CHUNK), b""))
         finally:
             ours.close()  # tells it to end, if this is an interrupt
             os.waitpid(supervisor, 0)
-            private_folder.clear(start.folder)  # for one that was killed
-    return Outcome(**json.loads(text)) if text else Outcome("lost")
 
 
 def _forked(work: Callable[[], object]) -> int:

@@ -17,7 +17,7 @@ import signal
 from contextlib import suppress
 from signal import Signals
 
-from ...common.units import size_text
+from ...common.units import count_text, size_text
 from ...errors import ProgramFailed, ProgramStopped
 from ...model.formats import HEAD_BYTES, starts_as
 from ...model.program import Program
@@ -67,7 +67,7 @@ def _problem(program: Program, outcome: Outcome, size: int) -> ProgramFailed | P
     name, code, ended_by = program.name, outcome.status, _signal_of(outcome.status)
     match outcome.how:
         case "late":
-            return ProgramStopped(name, f"took more than {program.timeout_s} seconds", said)
+            return ProgramStopped(name, f"took more than {count_text(program.timeout_s, 'second')}", said)
         case "alone":
             return ProgramStopped(name, "was stopped with its server", said)
         case "lost":
@@ -81,7 +81,7 @@ def _problem(program: Program, outcome: Outcome, size: int) -> ProgramFailed | P
     if ended_by == signal.SIGXFSZ or 0 < program.output_bytes < size:
         return _failed(name, f"made more than {size_text(program.output_bytes)}", said)
     if ended_by == signal.SIGXCPU or (ended_by == signal.SIGKILL and outcome.cpu_s >= cpu_s(program)):
-        return _failed(name, f"took more than {cpu_s(program)} seconds of processor time", said)
+        return _failed(name, f"took more than {count_text(cpu_s(program), 'second')} of processor time", said)
     if ended_by in _CRASHES:
         return _failed(name, f"crashed ({ended_by.name})", said, _CRASH_LASTS_S)
     if ended_by:
