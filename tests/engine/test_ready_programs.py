@@ -104,7 +104,7 @@ def test_a_film_is_a_picture(site: Callable[..., FlaskClient], pictures: Path) -
 
 @NEEDS_PDF
 def test_a_page_is_sharp_at_its_size(site: Callable[..., FlaskClient], pictures: Path) -> None:
-    (pictures / "doc.pdf").write_bytes(pdf([b"1 0 0 rg 0 0 100 50 re f"], box="0 0 100 50"))
+    (pictures / "doc.pdf").write_bytes(pdf([b"1 0 0 rg 0 0 300 150 re f"], box="0 0 300 150"))
     at_rest(pictures / "doc.pdf")
     image = picture(site("pdf"), "doc.pdf?scalex=900&encoding=png")
     assert image.size == (900, 450)

@@ -1,4 +1,4 @@
-"""What a program can reach in each kind of sandbox, by a program that tries."""
+"""What a program can reach in each kind of sandbox: the table of docs/programs.md, by one that tries."""
 
 from __future__ import annotations
 
@@ -88,6 +88,13 @@ _TABLE = {
     "write a temporary file": "yyy",
 }
 _COLUMNS = {"bubblewrap": 0, "landlock": 1, "none": 2}
+
+
+def test_the_table_of_the_documentation_is_this_one() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "programs.md").read_text()
+    word = {"y": "yes", "-": "no"}
+    rows = [" | ".join([f"| {name}", *map(word.get, kinds)]) + " |" for name, kinds in _TABLE.items()]
+    assert "\n".join(rows) in text
 
 
 @pytest.fixture
