@@ -50,6 +50,7 @@ class Programs:
     def __init__(self, tables: Mapping[str, ProgramTable]) -> None:
         self._tables = tables
         self._found: dict[str, tuple[float, tuple[int, ...], Program]] = {}
+        self._versions: dict[tuple[object, ...], str] = {}
         self._digests: dict[str, str] = {}
         self.suffixes = frozenset(suffix for row in tables.values() for suffix in row.sources)
         self._encoders = {
@@ -135,7 +136,7 @@ class Programs:
         if known is not None and known[1] == mark:
             program = known[2]
         else:
-            version = finding.version(probe, row.probe[1:], row.environment) if probe else ""
+            version = self._version(probe, row) if probe else ""
             fallback = self.program(row.fallback).key if row.fallback else ""
             program = _program(name, row, start, version, fallback)
             if known is not None and program.key != known[2].key:
@@ -144,6 +145,13 @@ class Programs:
                 )
         self._found[name] = now_s, mark, program
         return program
+
+    def _version(self, probe: tuple[str, ...], row: ProgramTable) -> str:
+        """What the program *probe* says of itself: asked once for all tables that ask alike."""
+        key = (*_mark(probe), *probe, *row.probe[1:], *row.environment.items())
+        if key not in self._versions:
+            self._versions[key] = finding.version(probe, row.probe[1:], row.environment)
+        return self._versions[key]
 
     def encoder(self, encoding: str) -> Program | None:
         """The program that encodes as *encoding*, if there is one."""
