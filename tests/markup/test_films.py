@@ -174,7 +174,7 @@ def test_a_poster_is_as_wide_as_is_sensible(
 @pytest.mark.parametrize(("width", "poster"), [(500, 1000), (700, 1280), (1600, 1600)])
 def test_a_poster_is_1280_wide_or_as_the_layout(make: Make, stubs: Stubs, width: int, poster: int) -> None:
     tables = stubs.tables()  # what is drawn in any size is larger than the films here
-    tables = {"large": {**tables["pdf"], "sources": [".mp4"], "magic": ["ftyp@4"]}}
+    tables = {"large": {**tables["pages"], "sources": [".mp4"]}}
     video = nodes(make(programs=tables).video("clip.mp4", scalex=width))[0]
     assert (video.get("width"), query(video.get("poster"))["scalex"]) == (str(width), str(poster))
 

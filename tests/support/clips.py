@@ -6,10 +6,12 @@ pages of which the second one is upright.
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 
 from support.drawing import at_rest
 
-__all__ = ["Stubs", "clip", "ffmpeg_tables"]
+__all__ = ["Stubs", "add_programs", "clip", "ffmpeg_tables"]
 
 _PROGRAM = """
 import sys
@@ -32,6 +34,10 @@ for number in range(int(values.get("frames", 1))):
     row = bytes((0, 80, min(255, round(seconds * 8)))) * width
     sys.stdout.buffer.write(b"P6\\n%d %d\\n255\\n" % (width, height) + row * height)
 """
+_SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" width="80" height="50">
+<style>rect { fill: #00c000 }</style>
+<rect id="r" width="80" height="50" fill="red" style="stroke: #0000c0; stroke-width: 20"/>
+<script>document.getElementById("r").style.fill = "black"</script></svg>"""
 
 
 class Stubs:
@@ -52,6 +58,10 @@ class Stubs:
     def document(self, name: str = "doc.pdf") -> None:
         self._write(name, b"%PDF-1.7\n")
 
+    def drawing(self, name: str = "drawing.svg") -> None:
+        """Write an SVG that is green by a style of its own, and black where its script runs."""
+        self._write(name, _SVG)
+
     def tables(self) -> dict[str, Any]:
         """The programs of a config."""
         film = {"sources": [".mp4"], "magic": ["ftyp@4"]}
@@ -60,11 +70,7 @@ class Stubs:
             "film": {**self._table("film", "time"), **film, "variants": variants},
             "film_exact": self._table("exact", "time"),
             "film_sprite": self._table("sprite", "frames", "fps"),
-            "pdf": {
-                **self._table("page", "page", "width", "height"),
-                "sources": [".pdf"],
-                "magic": ["%PDF@0"],
-            },
+            "pages": {**self._table("page", "page", "width", "height"), "sources": [".pdf", ".svg"]},
         }
 
     def _table(self, kind: str, *words: str) -> dict[str, Any]:
@@ -92,6 +98,20 @@ def clip(path: Path, seconds: float = 4.0, size: str = "160x90") -> None:
         ["ffmpeg", "-v", "error", "-y", *source, *encoder, *options, str(path)], check=True, timeout=60
     )
     at_rest(path)
+
+
+def add_programs(config: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the programs of *tables* into the file *config*."""
+
+    def toml(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{" + ", ".join(f"{name} = {toml(each)}" for name, each in value.items()) + "}"
+        return json.dumps(value)
+
+    with config.open("a") as file:
+        for name, table in tables.items():
+            file.write(f"[programs.{name}]\n")
+            file.writelines(f"{key} = {toml(value)}\n" for key, value in table.items())
 
 
 def ffmpeg_tables() -> dict[str, Any]:

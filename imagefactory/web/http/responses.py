@@ -45,13 +45,13 @@ CHUNK = 64 * 1024
 SMALL = 128 * 1024
 # An original may be anything that a browser would run as a page, were it not told otherwise.
 _CSP = "default-src 'none'; sandbox"
-# What these need to be shown, and no more: an SVG its own styles, a film itself. Chromium shows no PDF in a
-# sandbox; its viewer runs none of the scripts of a PDF in our origin.
-_FILM_CSP = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
+# What these need to be shown, and no more: an SVG its own styles; a film itself, which Chromium does not load
+# into a sandbox of another origin. It shows no PDF in a sandbox at all; its viewer runs none of the scripts
+# of a PDF in our origin.
+_FILM_CSP = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox allow-same-origin"
 _CSP_OF = {
     "image/svg+xml": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; sandbox",
-    "application/pdf": "default-src 'none'; object-src 'self'; plugin-types application/pdf; "
-    "style-src 'unsafe-inline'",
+    "application/pdf": "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'",
     **dict.fromkeys(("video/mp4", "video/quicktime", "video/webm", "video/x-matroska"), _FILM_CSP),
 }
 
