@@ -74,6 +74,7 @@ def _do(
         if "program" in task:
             from ..render.making import make
 
+            memory.clear()  # a fork copies what maps the memory: 25 ms with 500 MB, 7 without
             program_job = messages.program_job_from(task["program"], descriptor)
             return messages.rendered_message(make(program_job, channel.fileno()))
         job = messages.job_from(task, descriptor)

@@ -17,7 +17,8 @@ from imagefactory.render.programs.finding import found
 
 READY = Path(imagefactory.__file__).parent / "cli" / "ready"
 # The one of the extra and the one of the system, where they are there.
-FFMPEGS = sorted({found("ffmpeg")[0], "/usr/bin/ffmpeg"} if found("ffmpeg") else set())
+# That of the system, and last that of the extra, where it is another one.
+FFMPEGS = list(dict.fromkeys(["/usr/bin/ffmpeg", *found("ffmpeg")[:1]]))
 FFMPEGS = [path for path in FFMPEGS if Path(path).exists()]
 COLOURS = [
     "#b00000",
@@ -100,8 +101,8 @@ def film(
 
 
 def draw(*words: str, data: bytes = b"") -> None:
-    """Run the first ffmpeg with these *words*."""
-    start = [FFMPEGS[0], "-v", "error", "-y", *words]
+    """Run an ffmpeg with these *words*: the newest, as that of Debian 12 can't turn a film."""
+    start = [FFMPEGS[-1], "-v", "error", "-y", *words]
     subprocess.run(start, input=data, check=True, capture_output=True, timeout=60)
 
 
