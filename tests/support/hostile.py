@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
+import secrets
 import tempfile
 import threading
 import time
@@ -28,14 +30,14 @@ __all__ = ["KINDS", "descendants", "hostile_site", "left_over", "main", "misbeha
 
 _HIT = "/picture/tom.jpg?scalex=200"
 _AT_ONCE = 4
-# By the second word in the source: what it does. All end by themselves within a minute, also where nothing
-# ends them. A shell is there in every sandbox.
+# By the second word in the source: what it does. NAP is a number of seconds that no other process sleeps. All
+# end by themselves within a minute, also where nothing ends them. A shell is there in every sandbox.
 _PROGRAM = r"""#!/bin/sh
 read -r _ kind _ <"$1"
 case $kind in
-sleeper) sleep 60 ;;
-grandchildren) for _ in 1 2 3; do setsid sleep 61 & done; sleep 60 ;;
-daemon) (setsid sleep 62 </dev/null >/dev/null 2>&1 &); printf 'P6\n1 1\n255\nabc' ;;
+sleeper) sleep NAP ;;
+grandchildren) for _ in 1 2 3; do setsid sleep NAP & done; sleep NAP ;;
+daemon) (setsid sleep NAP </dev/null >/dev/null 2>&1 &); printf 'P6\n1 1\n255\nabc' ;;
 flood) printf 'P6\n'; head -c 100000000 /dev/zero ;;
 chatter) head -c 20000000 /dev/zero >&2; exit 1 ;;
 memory) timeout 30 tail /dev/zero ;;
@@ -43,7 +45,7 @@ segv) printf 'P6\n4 4\n255\nhalf'; kill -SEGV $$ ;;
 liar) printf 'GIF89a and more of it' ;;
 nothing) ;;
 spinner) while :; do :; done ;;
-bomb) n=0; while [ $n -lt 200 ]; do sleep 63 & n=$((n + 1)); done; sleep 60 ;;
+bomb) n=0; while [ $n -lt 200 ]; do sleep NAP & n=$((n + 1)); done; sleep NAP ;;
 stopped) kill -STOP $$ ;;
 esac
 """
@@ -68,7 +70,7 @@ def hostile_site(folder: Path, sandbox: str = "auto", timeout_s: int = 1) -> Pat
     pictures.mkdir()
     quarters().save(pictures / "tom.jpg")
     program = folder / "evil"
-    program.write_text(_PROGRAM)
+    program.write_text(_PROGRAM.replace("NAP", f"59.{secrets.randbelow(10**9):09}"))
     program.chmod(0o755)
     table = {
         "command": [str(program), "{in}"],
@@ -132,11 +134,11 @@ def left_over(server: Server, folder: Path) -> dict[str, int]:
 
 def strays(folder: Path) -> list[int]:
     """The ids of processes that programs of the site in *folder* have started, wherever they are."""
-    program = str(folder / "evil").encode()
-    asleep = {f"sleep\0{seconds}\0".encode() for seconds in (60, 61, 62, 63)}
+    program = folder / "evil"
+    nap = re.search(r"sleep (59\.[0-9]+)", program.read_text())
+    marks = {str(program).encode(), nap[1].encode() if nap else b""}
     pids = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
-    words = {pid: _words(pid) for pid in pids}
-    return [pid for pid, text in words.items() if program in text.split(b"\0") or text in asleep]
+    return [pid for pid in pids if marks & set(_words(pid).split(b"\0"))]
 
 
 def _words(pid: int) -> bytes:
