@@ -175,7 +175,8 @@ class _Playground:
         return is_read and not self._parts.access.must_sign(path)
 
     def _about(self, path: str) -> Response:
-        """Sides, bytes, format and frames of the source at *path* as JSON; or the error that it gives."""
+        """What a form has to know of the source at *path*, as JSON, with the parameters that it takes beside
+        those of pictures, and their defaults; or the error that it gives."""
         try:
             if self._parts.access.must_sign(path):
                 raise NotFound
@@ -191,6 +192,9 @@ class _Playground:
                     "bytes": source.stamp.size,
                     "format": header.format,
                     "frames": header.frames,
+                    "duration": header.duration_s,
+                    "scalable": header.is_scalable,
+                    "parameters": self._parts.resolver.programs.parameters(header),
                 },
             )
         except RequestError as error:

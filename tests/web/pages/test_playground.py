@@ -15,6 +15,7 @@ import html5lib
 import pytest
 from flask.testing import FlaskClient
 from support.asking import Counting
+from support.clips import Stubs
 from support.drawing import at_rest, quarters, written
 from support.pages import links_of
 
@@ -278,7 +279,7 @@ def test_the_script_makes_no_markup_of_text() -> None:
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|new Function", script)
     assert "</script" not in script
     assert "<!--" not in script
-    assert len(script.splitlines()) < 400
+    assert len(script.splitlines()) < 420
 
 
 def test_a_mounted_server_tells_its_script_where_it_is(site: Callable[..., FlaskClient]) -> None:
@@ -290,10 +291,33 @@ def test_a_picture_is_described(site: Callable[..., FlaskClient], pictures: Path
     reply = site().get("/?about=cats/tom.jpg")
     size = (pictures / "cats" / "tom.jpg").stat().st_size
     assert json.loads(reply.data) == {
-        "width": 400, "height": 300, "bytes": size, "format": "JPEG", "frames": 1
+        "width": 400, "height": 300, "bytes": size, "format": "JPEG", "frames": 1,
+        "duration": 0, "scalable": False, "parameters": {},
     }  # fmt: skip
     assert (reply.mimetype, reply.headers["Cache-Control"]) == ("application/json", "no-store")
     assert renderer.renders == 0
+
+
+def test_what_a_program_reads_is_listed_and_described(
+    site: Callable[..., FlaskClient], pictures: Path, tmp_path: Path
+) -> None:
+    stubs = Stubs(tmp_path / "programs", pictures)
+    stubs.film(seconds=12.5)
+    stubs.document()
+    web = site(programs=stubs.tables(), limits={"sizes": "any"})
+    told = {name: json.loads(web.get(f"/?about={name}").data) for name in ("clip.mp4", "doc.pdf")}
+    size = (pictures / "clip.mp4").stat().st_size
+    assert told["clip.mp4"] == {
+        "width": 160, "height": 90, "bytes": size, "format": "MP4", "frames": 1,
+        "duration": 12.5, "scalable": False, "parameters": {"t": 0, "exact": 0, "sprite": 0},
+    }  # fmt: skip
+    assert told["doc.pdf"]["scalable"] is True
+    assert told["doc.pdf"]["parameters"] == {"page": 0}
+    page = web.get("/").text
+    assert {"clip.mp4", "doc.pdf"} <= {*shown(page)}
+    for link in links_of(page):
+        if "clip.mp4" in link:
+            assert web.get(link).status_code == 200, link
 
 
 @pytest.mark.parametrize(

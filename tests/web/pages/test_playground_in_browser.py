@@ -20,6 +20,7 @@ import pytest
 from flask import Flask, render_template_string
 from PIL import Image
 from support.browsing import browser
+from support.clips import Stubs, add_programs
 from support.drawing import at_rest, corners, quarters, scene, written
 from support.pages import links_of
 from support.serving import Server, eventually, serving, workers_of, write_config
@@ -127,7 +128,9 @@ def place(
     folder: Path, browser: Browser, options: tuple[str, ...] = (), **sections: dict[str, Any]
 ) -> Iterator[Place]:
     """A server for the pictures in *folder*."""
+    programs = sections.pop("programs", {})
     config = write_config(folder, folder / "pictures", folder / "cache", **{"render": _QUICK, **sections})
+    add_programs(config, programs)
     with serving(config, options) as server:
         yield Place(server, folder / "pictures", browser)
 
@@ -152,7 +155,7 @@ def drawn(folder: Path, *names: str) -> None:
 # --- what a page shows
 
 
-def settled(page: Page, path: str = "", **wanted: object) -> None:
+def settled(page: Page, path: str = "", /, **wanted: object) -> None:
     """Return when the result is shown for a URL with *path* and the parameters *wanted*; None is absent."""
     looks = [rf"(?=[^?]*/{re.escape(path)}(\?|$))" if path else ""]
     for name, value in wanted.items():
@@ -405,6 +408,39 @@ def test_turns_and_effects(bench: Place) -> None:
 
 
 # --- facts and copies
+
+
+def test_a_film_has_seconds_and_a_document_pages(browser: Browser, tmp_path: Path) -> None:
+    drawn(tmp_path, "tom.jpg")
+    stubs = Stubs(tmp_path / "programs", tmp_path / "pictures")
+    stubs.film(seconds=20)
+    stubs.document()
+    sections = {"render": {"processes": 1}, "programs": stubs.tables()}
+    with place(tmp_path, browser, **sections) as found, found.page("picture=clip.mp4&encoding=png&t=5") as page:
+        second, number = page.locator("#t"), page.locator("#page")
+        settled(page, "clip.mp4", t=5)
+        assert shown(page).convert("RGB").getpixel((9, 9)) == pytest.approx((0, 80, 40), abs=6)
+        expect(page.locator("#about")).to_have_text(re.compile(r"^MP4 .* · 160 × 90 · 20\.0 s$"))
+        expect(number).to_be_hidden()
+        assert second.get_attribute("max") == "20"
+        page.locator("[data-for=t]").focus()
+        page.keyboard.press("End")
+        settled(page, "clip.mp4", t=20)
+        expect(page.locator("#original img")).to_have_attribute("src", re.compile(r"[?&]t=20(&|$)"))
+        assert ", t=20" in page.locator("#template").input_value()
+        choose(page, "doc.pdf")
+        settled(page, "doc.pdf", t=None, page=None)
+        expect(second).to_be_hidden()
+        number.fill("2")
+        settled(page, "doc.pdf", page=2)
+        page.locator("#scalex").fill("100")
+        settled(page, "doc.pdf", page=2, scalex=100)
+        assert shown(page).size == (100, 160)
+        page.reload()
+        settled(page, "doc.pdf", page=2)
+        choose(page, "tom.jpg")
+        settled(page, "tom.jpg", page=None)
+        expect(number).to_be_hidden()
 
 
 def test_facts(bench: Place) -> None:

@@ -23,9 +23,10 @@ function urlOf(values) {
   return settings.prefix + path.split("/").map(encodeURIComponent).join("/") + (query && "?" + query);
 }
 
-// What stands for the original: large, and turned as the result is, so that a focal point means the same.
+// What stands for the original: large, the same frame or page, and turned as the result is, so that a focal point
+// means the same.
 function large(values) {
-  const turns = ["rotate", "flip", "flop"].filter(name => name in values).map(name => [name, values[name]]);
+  const turns = ["t", "page", "rotate", "flip", "flop"].filter(name => name in values).map(name => [name, values[name]]);
   return urlOf({...settings.large, ...Object.fromEntries(turns)});
 }
 
@@ -184,10 +185,21 @@ async function choose(chosen) {
     const told = await about;
     if (path !== chosen) return;
     source = told;
+    take();
     const frames = told.frames > 1 ? ` · ${told.frames} frames` : "";
-    $("about").textContent = `${told.format} ${size(told.bytes)} · ${told.width} × ${told.height}${frames}`;
+    const length = told.duration ? ` · ${told.duration.toFixed(1)} s` : "";
+    $("about").textContent = `${told.format} ${size(told.bytes)} · ${told.width} × ${told.height}${frames}${length}`;
   } catch { /* the picture's own URL will say what is wrong */ }
   if (path === chosen) update();
+}
+
+// Shows the fields of what this source can be asked for beside sizes.
+function take() {
+  for (const field of form.querySelectorAll(".taken [name]")) {
+    field.closest(".taken").hidden = field.disabled = !(field.name in source.parameters);
+    field.placeholder = source.parameters[field.name] ?? "auto";
+    if (field.name === "t") field.max = field.previousElementSibling.max = source.duration || 999999;
+  }
 }
 
 function mark() {
@@ -199,7 +211,7 @@ function update(delay = 0) {
   const turned = ["90", "270"].includes(form.elements.rotate?.value);
   for (const slider of form.querySelectorAll("[data-for]")) {
     const field = $(slider.dataset.for), name = slider.dataset.for;
-    if (source && name.startsWith("scale") && !form.elements.enlarge.checked) {
+    if (source && name.startsWith("scale") && !source.scalable && !form.elements.enlarge.checked) {
       const side = (name === "scalex") !== turned ? source.width : source.height;
       const most = Math.min(settings.maxSide, side);
       slider.max = settings.sizes === "ladder" && name === "scalex" ? settings.ladder.length : most;
@@ -391,7 +403,10 @@ $("pictures").addEventListener("click", event => {
   if (!thumb && !link) return;
   event.preventDefault();
   // A picture is a step for the browser's back button; its sizes are not.
-  if (thumb && thumb.dataset.path !== path) history.pushState(null, "");
+  if (thumb && thumb.dataset.path !== path) {
+    history.pushState(null, "");
+    for (const field of form.querySelectorAll(".taken [name]")) field.value = ""; // another one's second or page
+  }
   if (thumb) choose(thumb.dataset.path);
   else turn(link.getAttribute("href")).then(() => document.querySelector("#pictures .thumb")?.focus());
 });
