@@ -33,7 +33,7 @@ from .forms import PurgeForms
 from .page import HEADERS, Pages
 from .picture_list import PictureList
 from .thumbnails import Thumbnails
-from .variant_url import variant_url
+from .variant_url import encoding_name, variant_url
 
 __all__ = ["blueprint"]
 
@@ -188,7 +188,10 @@ class _Dashboard:
             title=picture.path or f"sha256:{digest[:12]}…",
             picture=self._row(picture),
             source=source,
-            variants=[(row, variant_url(self._parts, source, row, request.script_root)) for row in shown],
+            variants=[
+                (row, encoding_name(row), variant_url(self._parts, source, row, request.script_root))
+                for row in shown
+            ],
             hidden=max(0, len(rows) - _SHOWN),
             now_s=self._clock(),
         )

@@ -37,7 +37,7 @@ class Thumbnails:
             return data, "webp"
         rows = self._disk.index.variants.of(source.digest) if self._disk else []
         for row in sorted(rows, key=lambda row: row.bytes):
-            if self._disk and row.key and row.variant and _is_small(row):
+            if self._disk and row.key and row.variant and self._is_small(row, source):
                 body = self._disk.objects.body(row.variant)
                 if body is not None:
                     return body.read(), row.key.encoding
@@ -48,19 +48,20 @@ class Thumbnails:
         self._memo.put(source.digest, data, len(data) + 300)
         return data, "webp"
 
-
-def _is_small(row: VariantRow) -> bool:
-    """Whether the variant of *row* does as a thumbnail: the whole picture, small, as it is."""
-    key, variant = row.key, row.variant
-    if key is None or variant is None or key.encoding not in EVERYWHERE or row.bytes > _SMALL_BYTES:
-        return False
-    try:
-        recipe = parse(key.recipe)
-    except ValueError:  # of another version
-        return False
-    plain = replace(Recipe(), width=recipe.width, height=recipe.height, quality=recipe.quality)
-    is_plain = (
-        replace(recipe, run=None, encoder="", salt="", fit="inside", enlarge=False) == plain
-        and recipe.fit != "pad"
-    )
-    return is_plain and max(variant.width, variant.height) in _SMALL
+    def _is_small(self, row: VariantRow, source: Source) -> bool:
+        """Whether the variant of *row* does as a thumbnail: small, and *source* as it is shown where nothing
+        is asked for."""
+        key, variant = row.key, row.variant
+        if key is None or variant is None or key.encoding not in EVERYWHERE or row.bytes > _SMALL_BYTES:
+            return False
+        try:
+            recipe = parse(key.recipe)
+        except ValueError:  # of another version
+            return False
+        plain = replace(Recipe(), width=recipe.width, height=recipe.height, quality=recipe.quality)
+        is_plain = (
+            replace(recipe, run=None, encoder="", salt="", fit="inside", enlarge=False) == plain
+            and recipe.fit != "pad"
+        )
+        is_shown = is_plain and self._resolver.is_default(source, recipe.run)
+        return is_shown and max(variant.width, variant.height) in _SMALL

@@ -18,6 +18,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
 from support.asking import Counting
+from support.clips import Stubs
 from support.drawing import at_rest, quarters, written
 from support.filling import fill_cache
 from werkzeug.test import TestResponse
@@ -257,6 +258,47 @@ def test_the_page_of_a_picture_lists_its_variants_with_their_urls(site: Site) ->
     with site.client.get(html.unescape(address)) as response:
         assert response.headers["X-Cache"] == "hit"
         assert response.mimetype == "image/webp"
+
+
+@pytest.fixture
+def films(configure: Callable[..., Config], renderer: Counting, pictures: Path, tmp_path: Path) -> Site:
+    """As ``site``, with a film and a document."""
+    stubs = Stubs(tmp_path / "programs", pictures)
+    stubs.film()
+    stubs.document()
+    return Site(configure(admin={"token": TOKEN}, programs=stubs.tables()), renderer)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("clip.mp4", "scalex=100&encoding=webp"),
+        ("clip.mp4", "t=3&scalex=100"),
+        ("clip.mp4", "exact=1&t=3&scalex=100&quality=50"),
+        ("clip.mp4", "sprite=2x2&scalex=40&encoding=webp"),
+        ("doc.pdf", "page=1&scalex=40"),
+        ("doc.pdf", "scalex=300&encoding=png"),
+    ],
+)
+def test_what_programs_made_has_its_url(films: Site, path: str, query: str) -> None:
+    films.visit(path, query)
+    page = films.get(f"/-/picture/{path}").text
+    rows = re.findall(r'<td class="name">(.*?)</td>\s*<td>(\w+)</td>', page)
+    (address,) = [found[1] for text, _ in rows if (found := re.search(r'href="([^"]+)"', text))]
+    with films.client.get(html.unescape(address)) as response:
+        assert response.headers["X-Cache"] == "hit"
+    bases = [encoding for text, encoding in rows if "href" not in text]
+    assert bases
+    assert {*bases} == {"base"}
+
+
+def test_another_frame_is_no_thumbnail(films: Site) -> None:
+    films.visit("clip.mp4", "t=9&scalex=150&encoding=png")
+    films.visit("clip.mp4", "sprite=2x2&scalex=60&encoding=png")
+    response = films.get("/-/thumbnail/clip.mp4")
+    image = Image.open(io.BytesIO(response.data)).convert("RGB")
+    assert image.size == (160, 90)
+    assert image.getpixel((80, 45)) == pytest.approx((0, 80, 0), abs=6)  # its first second
 
 
 def test_the_admin_gets_signed_urls_where_they_have_to_be(

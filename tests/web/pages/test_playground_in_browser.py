@@ -416,7 +416,10 @@ def test_a_film_has_seconds_and_a_document_pages(browser: Browser, tmp_path: Pat
     stubs.film(seconds=20)
     stubs.document()
     sections = {"render": {"processes": 1}, "programs": stubs.tables()}
-    with place(tmp_path, browser, **sections) as found, found.page("picture=clip.mp4&encoding=png&t=5") as page:
+    with (
+        place(tmp_path, browser, **sections) as found,
+        found.page("picture=clip.mp4&encoding=png&t=5") as page,
+    ):
         second, number = page.locator("#t"), page.locator("#page")
         settled(page, "clip.mp4", t=5)
         assert shown(page).convert("RGB").getpixel((9, 9)) == pytest.approx((0, 80, 40), abs=6)
