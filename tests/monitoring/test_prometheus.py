@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.asking import Counting, ask
 from support.clock import Clock
 from support.doors import environ_of, send
-from support.drawing import quarters
+from support.drawing import at_rest, quarters
 from support.serving import Client, Server, eventually, serving, write_config
+from support.toys import Toys, toy
 
 from imagefactory import create_app
 from imagefactory.config import Config
@@ -27,6 +28,7 @@ from imagefactory.monitoring.numbers import History, Reader, Reading
 from imagefactory.monitoring.prometheus import exposition
 from imagefactory.storage.disk import DiskStore
 from imagefactory.web.fastpath import FastPath
+from imagefactory.workers.pool import Pool
 
 TOKEN = "a token of the admin"
 URL = "/picture/cats/tom.jpg?scalex=100"
@@ -159,6 +161,40 @@ def test_each_render_is_in_the_histogram_of_each_phase(site: Flask) -> None:
         value for key, value in found.items() if key[0] == "render_seconds_bucket" and key[3] == "wait"
     ]
     assert buckets == sorted(buckets) and buckets[-1] == 3 and len(buckets) == 13
+
+
+def test_each_run_of_a_program_is_counted_by_its_result(
+    configure: Callable[..., Config], pictures: Path, tmp_path: Path
+) -> None:
+    toys = Toys(tmp_path / "toys")
+    for name, text in (("good.toy", toy()), ("bad.toy", "TOY nonsense\n"), ("late.toy", "SLOW\n")):
+        (pictures / name).write_text(text)
+        at_rest(pictures / name)
+    slow = {"command": ["/bin/sleep", "30"], "input": "pipe", "sources": [".toy"], "magic": ["SLOW@0"]}
+    pool = Pool(1, 20)
+    app = create_app(
+        configure(programs={**toys.tables(), "slow": slow | {"sandbox": "none", "timeout_s": 1}}), pool
+    )
+    statuses = [
+        get(app, f"/picture/{url}")[0]
+        for url in (
+            "good.toy?t=3&scalex=50",
+            "good.toy?t=3&scalex=60",
+            "bad.toy?scalex=50",
+            "late.toy?scalex=50",
+        )
+    ]
+    assert statuses == ["200", "200", "422", "503"]
+    found = scrape(app)
+    pool.close()
+    runs = {key[1:]: value for key, value in found.items() if key[0] == "program_runs_total"}
+    # A film's header is a run of its own; the two sizes of second 3 are one.
+    assert runs == {("film", "ok"): 2, ("film", "failed"): 1, ("slow", "stopped"): 1}
+    for phase in ("run", "cpu"):
+        # Labels by their names: phase, program.
+        assert found["program_seconds_count", phase, "film"] == 2
+        assert found["program_seconds_sum", phase, "film"] > 0
+    assert ("program_seconds_count", "run", "slow") not in found
 
 
 # --- the text ----------------------------------------------------------------------------------------------
