@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
+import stat
 import tempfile
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -18,15 +16,10 @@ from .. import config as configs
 from ..config import Config
 from ..config.programs import ProgramTable
 from ..engine.programs import Programs
-from ..errors import ConfigError, ImageFactoryError, ProgramFailed, ProgramStopped, RequestError, nearest
-from ..model.job import Job, Rendered
-from ..model.program import PLACEHOLDER, Program, ProgramJob
-from ..model.recipe import Recipe
-from ..model.source import Stamp
+from ..errors import ConfigError, ProgramStopped, RequestError, nearest
 from ..render.programs import finding, sandbox
-from ..urls.program_parameters import read_asked
-from ..workers.rendering import InThread
 from .common import Failure, as_json, load, print_json
+from .trial import TAKEN, trial
 
 __all__ = ["programs"]
 
@@ -38,7 +31,6 @@ _PACKAGES = {
     "pdftoppm": "poppler-utils",
     "dcraw_emu": "libraw-bin",
 }
-_NUMBERS = ("scalex", "scaley", "quality")
 
 
 @click.group(invoke_without_command=True)
@@ -67,9 +59,9 @@ def programs(context: click.Context, names: Sequence[str], is_json: bool) -> Non
     if context.invoked_subcommand:
         return
     file: Path | None = context.obj
-    for name in names:
-        _write(file, name)
-    if not names:
+    if names:
+        _write(file, names)
+    else:
         _list(load(file), is_json)
 
 
@@ -158,47 +150,60 @@ def _words(text: str) -> dict[str, object]:
     }
 
 
-def _write(file: Path | None, name: str) -> None:
-    """Put the ready table *name* at the end of the config. Raises Failure, and then nothing was written."""
-    text = _ready(name)
-    named = file or os.environ.get("IMAGEFACTORY_CONFIG")
-    target = Path(named or "config.toml").absolute().resolve()
+def _write(file: Path | None, names: Sequence[str]) -> None:
+    """Put the ready tables *names* at the end of the config, all or none. Raises Failure."""
+    text = "\n".join(_ready(name) for name in dict.fromkeys(names))
+    named = Path(file or os.environ.get("IMAGEFACTORY_CONFIG") or "config.toml").absolute()
+    target = named.resolve()
+    if not target.parent.is_dir():
+        raise Failure(f"{target}: there is no folder {target.parent}", 2)
     try:
-        before = target.read_text(encoding="utf-8") if target.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{target}: this file can't be read: {error}", 2) from error
-    try:
-        there = tomllib.loads(before.removeprefix("\ufeff")).get("programs", {})
-        twice = [each for each in tomllib.loads(text)["programs"] if each in there]
-        if twice:
-            raise Failure(f"{target} has [programs.{twice[0]}] already; nothing was written", 2)
-        after = f"{before.rstrip()}\n\n{text}" if before.strip() else text
-        config = configs.from_mapping(tomllib.loads(after.removeprefix("\ufeff")), target.parent)
-    except (tomllib.TOMLDecodeError, ConfigError) as error:
+        before = target.read_bytes().decode() if target.exists() else ""
+        after, added = _joined(before, text, named.parent)
+    except OSError as error:
+        raise Failure(f"{target}: this file can't be read: {error.strerror}", 2) from error
+    except (ValueError, ConfigError) as error:  # no UTF-8, no TOML, no config
         raise Failure(f"{target}: {error}; nothing was written", 2) from error
-    _replace(target, after)
-    added = list(tomllib.loads(text)["programs"])
+    _replace(target, after.encode())
     shown = ", ".join(f"[programs.{each}]" for each in added)
     click.echo(f"added to {target}: {shown}; a running server takes them at its next start")
-    for each, table in config.programs.items():
-        if each in added and not finding.found(table.command[0]):
-            raise Failure(
-                f"its program {table.command[0]!r} is not there yet: {_advice(table.command[0])}", 1
-            )
+    missing = dict.fromkeys(row.command[0] for row in added.values() if not finding.found(row.command[0]))
+    if missing:
+        raise Failure(
+            "\n".join(f"its program {each!r} is not there yet: {_advice(each)}" for each in missing), 1
+        )
 
 
-def _replace(target: Path, text: str) -> None:
-    """Put *text* in the place of the file *target*, at once and with the rights that it had."""
+def _joined(before: str, text: str, folder: Path) -> tuple[str, Mapping[str, ProgramTable]]:
+    """A config of the texts *before* and *text*, and the tables that *text* adds. Raises ValueError,
+    ConfigError."""
+    there = tomllib.loads(before.removeprefix("\ufeff")).get("programs", {})
+    names = list(tomllib.loads(text)["programs"])
+    if twice := [each for each in names if each in there]:
+        raise ValueError(f"it has [programs.{twice[0]}] already")
+    lines = "\r\n" if "\r\n" in before else "\n"
+    after = before.rstrip() + 2 * lines if before.strip() else before
+    after += text.replace("\n", lines)
+    config = configs.from_mapping(tomllib.loads(after.removeprefix("\ufeff")), folder)
+    return after, {each: config.programs[each] for each in names}
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Put *data* in the place of the file *target*, at once, with the owner and the rights that it had: a
+    server may be another user, who reads a file with secrets by its group. Raises OSError."""
     number, name = tempfile.mkstemp(prefix=".config-", dir=target.parent)
     try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+            if target.exists():
+                old = target.stat()
+                if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(number, old.st_uid, old.st_gid)
+                os.fchmod(number, stat.S_IMODE(old.st_mode))
+            else:
+                os.fchmod(number, 0o644)
             file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, name)
-        else:
-            Path(name).chmod(0o644)
+            os.fsync(number)
         Path(name).replace(target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -225,11 +230,13 @@ def run_once(
 ) -> None:
     """Run one program of the config on a file, and say everything.
 
-    It runs as in the server: in the same sandbox, with the same limits. NAME is that of [programs.NAME].
+    NAME is that of [programs.NAME]. It runs as in the server: in the same sandbox, within the same limits,
+    and by the table that exact=1, t=auto, preview= or sprite= choose. The status is the server's answer.
 
     \b
     Examples:
       imagefactory programs test video pictures/clip.mp4 t=30 -o poster.ppm
+      imagefactory programs test video pictures/clip.mp4 sprite=5x5
       imagefactory programs test pdf manual.pdf page=2 scalex=800
 
     \b
@@ -241,80 +248,19 @@ def run_once(
     config = load(file)
     if name not in config.programs:
         raise Failure(f"there is no [programs.{name}]{nearest(name, config.programs)}", 2)
-    found = Programs(config.programs)
+    pairs = dict(each.partition("=")[::2] for each in parameters)
+    for unknown in (each for each in pairs if each not in TAKEN):
+        near = nearest(unknown, TAKEN) or f"; there are {', '.join(TAKEN)}"
+        raise Failure(f"{unknown!r} is no parameter of programs{near}", 2)
     try:
-        pairs = dict(each.split("=", 1) for each in parameters)
-        size = int(pairs.pop("scalex", 0)), int(pairs.pop("scaley", 0))
-        quality = int(pairs.pop("quality", 80))
-        run = found.plain_run(name, read_asked(pairs.items()))
-        order = found.ordered(run, size, quality)
-    except (ValueError, KeyError) as error:
-        raise Failure(f"{error} is not PARAM=VALUE with a parameter of programs, as t=30", 2) from error
+        said, made = trial(config, name, picture, pairs)
     except RequestError as error:
         raise Failure(str(error), 2 if error.status == 400 else 1) from error
-    program = order.program
-    said: dict[str, object] = {
-        "command": shlex.join(_filled(program, order.values)),
-        "version": program.version,
-        "sandbox": sandbox.kind_for(program),
-    }
-    began = time.monotonic()
-    try:
-        if program.role == "encode":
-            made = _encoded(config, program, picture, quality)
-        else:
-            made = _made(config.programs[name], program, order.values, order.fallbacks, picture)
-        said |= {"bytes": len(made.body or b""), "width": made.width, "height": made.height}
-        said |= {f"{phase}_s": round(seconds, 3) for phase, seconds in made.seconds.items()}
-        if output:
-            output.write_bytes(made.body or b"")
-    except (ImageFactoryError, OSError) as error:
-        said |= {"error": str(error), "status": getattr(error, "status", 503)}
-        if isinstance(error, ProgramFailed | ProgramStopped):
-            said["standard_error"] = error.said
-    said["seconds"] = round(time.monotonic() - began, 3)
     _say(said, is_json)
+    if output and made:
+        output.write_bytes(made)
     if "error" in said:
-        raise Failure(f"[programs.{name}] made nothing of {picture.name}", 1)
-
-
-def _filled(program: Program, values: Mapping[str, str]) -> list[str]:
-    """The command with its numbers; the names of files stay as they are."""
-    shown = {"in": "{in}", "out": "{out}", **values}
-    arguments = (PLACEHOLDER.sub(lambda found: shown[found[1]], each) for each in program.arguments)
-    return [*program.start, *arguments]
-
-
-def _made(
-    table: ProgramTable,
-    program: Program,
-    values: Mapping[str, str],
-    fallbacks: Sequence[Program],
-    picture: Path,
-) -> Rendered:
-    makes = table.encodings[0] if program.role == "whole" else program.format
-    stamp = Stamp.of(picture.stat())
-    return InThread().run(ProgramJob(picture, stamp, program, values, makes, None, tuple(fallbacks)))
-
-
-def _encoded(config: Config, program: Program, picture: Path, quality: int) -> Rendered:
-    encoding = next(each.encodings[0] for name, each in config.programs.items() if name == program.name)
-    header = InThread().probe(picture)
-    if header is None:
-        raise ProgramFailed(program.name, "was not started: this is no picture that it could encode")
-    recipe = Recipe(width=header.width, height=header.height, fit="stretch", quality=quality)
-    limits = config.limits
-    job = Job(
-        picture,
-        Stamp.of(picture.stat()),
-        recipe,
-        encoding,
-        None,
-        limits.max_pixels,
-        limits.max_side,
-        encoder=program,
-    )
-    return InThread().render(job)
+        raise Failure(f"[programs.{name}] failed on {picture.name}", 1)
 
 
 def _say(said: Mapping[str, object], is_json: bool) -> None:
