@@ -11,9 +11,10 @@ import pytest
 from support.drawing import at_rest
 from support.serving import eventually, left_in_tmp, serving, write_config
 
+# One process each: it is this process that remembers what failed.
 SERVERS = {
     "waitress": [],
-    "granian": ["--server", "granian"],
+    "granian": ["--server", "granian", "--workers", "1"],
     "gunicorn": ["--server", "gunicorn", "--workers", "1"],
 }
 _HEAD, _TAIL = b"\xff\xd8\xff\xe0" + b"a" * 100_000, b"b" * 100_000
