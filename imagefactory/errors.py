@@ -269,11 +269,6 @@ class ProgramFailed(Undecodable):
         self.is_empty = False
         super().__init__(f"the program '{program}' {reason}")
 
-    def again(self) -> Self:
-        fresh = type(self)(self.program, self.how, self.said)
-        fresh.__dict__.update(self.__dict__)
-        return fresh
-
 
 class TooLarge(RequestError):
     """The source has more pixels (one frame of it) or bytes than the budget."""
@@ -343,11 +338,6 @@ class ProgramStopped(Unavailable):
         self.how = reason
         self.said = said
         super().__init__(f"the program '{program}' {reason}", retry_after_s=10)
-
-    def again(self) -> Self:
-        fresh = type(self)(self.program, self.how, self.said)
-        fresh.__dict__.update(self.__dict__)
-        return fresh
 
 
 class SourceChanged(ImageFactoryError):

@@ -22,6 +22,7 @@ from imagefactory import create_app, factory
 from imagefactory.config import Config, from_mapping
 from imagefactory.factory import Parts
 from imagefactory.storage.disk import DiskStore
+from imagefactory.workers.pool import Pool
 
 # No property of ours is one of time: a busy machine makes none of them false.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -90,6 +91,14 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def renderer() -> Counting:
     return Counting()
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    """Two render workers, ended with the test."""
+    found = Pool(2, 30)
+    yield found
+    found.close()
 
 
 @pytest.fixture

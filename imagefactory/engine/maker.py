@@ -367,8 +367,8 @@ class Maker:
             if self._identifier.has_changed(source):
                 raise SourceChanged from error
             # What costs a worker is remembered all the same: a file that is cut off does not.
-            is_no = type(error) is Undecodable or isinstance(error, ProgramFailed)
-            is_plain_no = is_no and not getattr(error, "cost_a_worker", False)
+            is_no = type(error) in (Undecodable, ProgramFailed)
+            is_plain_no = is_no and isinstance(error, Undecodable) and not error.cost_a_worker
             if is_plain_no and self._identifier.is_being_written(source):
                 raise BeingWritten from error
             self._note_failure(source, wanted, error)

@@ -241,17 +241,20 @@ class Programs:
     def ordered(self, run: Run, size: tuple[int, int], quality: int | None = None) -> Ordered:
         """What is to be started for *run*, at *size* in pixels (0: its natural size). Raises ProgramStopped
         where the program was exchanged meanwhile."""
-        for name in self._tables:
-            program = self.program(name)
-            if program.key == run.program:
-                fallbacks = [*self._fallbacks(name)]
-                defaults: dict[str, float] = {**_DEFAULTS}
-                for each in reversed([name, *(fallback.name for fallback in fallbacks)]):
-                    defaults |= self._tables[each].parameters
-                values = {key: number_text(value) for key, value in defaults.items()} | dict(run.values)
-                values |= {"width": str(size[0]), "height": str(size[1]), "quality": str(quality or 0)}
-                return Ordered(program, values, tuple(fallbacks))
-        raise ProgramStopped("", "was exchanged at this moment")
+        name = self._name(run)
+        if not name:
+            raise ProgramStopped("", "was exchanged at this moment")
+        fallbacks = [*self._fallbacks(name)]
+        defaults: dict[str, float] = {**_DEFAULTS}
+        for each in reversed([name, *(fallback.name for fallback in fallbacks)]):
+            defaults |= self._tables[each].parameters
+        values = {key: number_text(value) for key, value in defaults.items()} | dict(run.values)
+        values |= {"width": str(size[0]), "height": str(size[1]), "quality": str(quality or 0)}
+        return Ordered(self.program(name), values, tuple(fallbacks))
+
+    def _name(self, run: Run) -> str:
+        """The name of the table of *run*, empty where its program was exchanged meanwhile."""
+        return next((name for name in self._tables if self.program(name).key == run.program), "")
 
     def _fallbacks(self, name: str) -> Iterator[Program]:
         while name := self._tables[name].fallback:
@@ -259,18 +262,13 @@ class Programs:
 
     def has_own_size(self, run: Run) -> bool:
         """Whether what *run* makes may have another size than what is made where nothing is asked for."""
-        return any(
-            self.program(name).key == run.program and {"page", "dpi"} & row.placeholders()
-            for name, row in self._tables.items()
-        )
+        name = self._name(run)
+        return bool(name) and not {"page", "dpi"}.isdisjoint(self._tables[name].placeholders())
 
     def takes_size(self, run: Run) -> bool:
         """Whether the program of *run* makes pixels in the size that is needed."""
-        return any(self.program(name).key == run.program and self.is_scalable(name) for name in self._tables)
-
-    def format(self, run: Run) -> str:
-        """The format of what *run* makes."""
-        return next(row.format for name, row in self._tables.items() if self.program(name).key == run.program)
+        name = self._name(run)
+        return bool(name) and self.is_scalable(name)
 
     def whole(self, header: Header, request: Request, encoding: str) -> tuple[Run | None, str]:
         """The run that makes the whole answer to *request* in *encoding*; else None, and the parameter for
@@ -293,13 +291,8 @@ class Programs:
             ):
                 missing = "scalex"
                 continue
-            values = self._values(name, read_asked(request.texts), whole_seconds=False)
-            return Run(self.program(name).key, tuple(sorted(values.items()))), ""
+            return self.plain_run(name, read_asked(request.texts)), ""
         return None, missing
-
-    def makes(self, encoding: str) -> bool:
-        """Whether a program makes whole answers in *encoding*."""
-        return any(row.role == "whole" and encoding in row.encodings for row in self._tables.values())
 
 
 _DEFAULTS = MappingProxyType({"time": 0.0, "page": 1.0, "dpi": 96.0, "frames": 1.0, "fps": _FPS})

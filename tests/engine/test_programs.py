@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
-from support.asking import Buffered, problems
+from support.asking import Buffered, picture, problems
 from support.drawing import at_rest
 from support.toys import Toys, toy
 
@@ -26,13 +25,6 @@ from imagefactory.workers.pool import Pool
 @pytest.fixture
 def toys(tmp_path: Path) -> Toys:
     return Toys(tmp_path / "toys")
-
-
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    found = Pool(2, 20)
-    yield found
-    found.close()
 
 
 @pytest.fixture
@@ -54,14 +46,6 @@ def site(
 def write(pictures: Path, name: str, text: str) -> None:
     (pictures / name).write_text(text)
     at_rest(pictures / name)
-
-
-def picture(client: FlaskClient, url: str) -> Image.Image:
-    answer = client.get(f"/picture/{url}")
-    assert answer.status_code == 200, answer.text
-    image = Image.open(io.BytesIO(answer.data))
-    image.load()
-    return image
 
 
 def blue(image: Image.Image) -> int:

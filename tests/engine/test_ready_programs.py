@@ -16,7 +16,7 @@ from urllib.parse import quote
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
-from support.asking import Buffered
+from support.asking import Buffered, picture
 from support.clips import clip
 from support.documents import pdf
 from support.drawing import at_rest, corners, quarters
@@ -33,13 +33,6 @@ NEEDS_PDF = pytest.mark.skipif(not finding.found("imagefactory-pdf"), reason="wi
 
 
 _SVG = "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='20'>{}</svg>"
-
-
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    found = Pool(2, 30)
-    yield found
-    found.close()
 
 
 @pytest.fixture
@@ -76,14 +69,6 @@ def heard() -> Iterator[tuple[int, list[object]]]:
         threading.Thread(target=listen, daemon=True).start()
         yield listener.getsockname()[1], found
         listener.shutdown(socket.SHUT_RDWR)
-
-
-def picture(client: FlaskClient, url: str) -> Image.Image:
-    answer = client.get(f"/picture/{url}")
-    assert answer.status_code == 200, answer.text
-    image = Image.open(io.BytesIO(answer.data))
-    image.load()
-    return image
 
 
 @NEEDS_FFMPEG

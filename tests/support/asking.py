@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flask.testing import FlaskClient
+from PIL import Image
 from werkzeug.test import TestResponse
 
 from imagefactory.engine.answer import Answer
@@ -49,6 +51,15 @@ class Counting(InThread):
         rendered = super().render(job)
         self.after(job)
         return rendered
+
+
+def picture(client: FlaskClient, url: str) -> Image.Image:
+    """The picture at ``/picture/url``, loaded; the answer has to be a 200."""
+    answer = client.get(f"/picture/{url}")
+    assert answer.status_code == 200, answer.text
+    image = Image.open(io.BytesIO(answer.data))
+    image.load()
+    return image
 
 
 def ask(parts: Parts, path: str = "cats/tom.jpg", accept: str = "", **parameters: object) -> Answer:
