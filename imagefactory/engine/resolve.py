@@ -99,8 +99,9 @@ class Resolver:
             return request
         taken = self.programs.parameters(header)
         texts = [(name, text) for name, text in request.texts if name in taken or name in _OF_FRAMES]
-        if request.is_strict and len(texts) < len(request.texts):
-            name = next(name for name, _ in request.texts if (name, _) not in texts)
+        left = [name for name, _ in request.texts if name not in taken and name not in _OF_FRAMES]
+        if request.is_strict and left:
+            name = left[0]
             raise BadParameter(name, f"{name} is nothing that this source takes; it takes {', '.join(taken)}")
         if request.is_plain and not texts:
             return request

@@ -167,12 +167,33 @@ FOREIGN_FORMATS: Mapping[str, str] = MappingProxyType(
 
 # How many bytes of a file tell whether it may be a picture.
 HEAD_BYTES = 64
-# How they start, at the least: what Pillow and pillow-heif look for. A BMP is looked at more closely when it
-# is opened, as words start with "BM", too.
+# How files of each kind start: (offset, bytes). Of a program's output, and of sources that programs read.
+_KINDS: Mapping[str, Sequence[tuple[int, bytes]]] = MappingProxyType(
+    {
+        "jpeg": ((0, b"\xff\xd8\xff"),),
+        "png": ((0, b"\x89PNG\r\n\x1a\n"),),
+        "gif": ((0, b"GIF87a"), (0, b"GIF89a")),
+        "webp": ((8, b"WEBP"),),
+        "avif": ((8, b"avif"), (8, b"avis")),
+        "heif": ((8, b"hei"), (8, b"hev"), (8, b"mif1"), (8, b"msf1")),
+        "tiff": tuple((0, each) for each in (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")),
+        "bmp": ((0, b"BM"),),
+        "ico": ((0, b"\0\0\1\0"),),
+        "jxl": ((0, b"\xff\x0a"), (4, b"JXL ")),
+        "jpeg2000": ((0, b"\xff\x4f\xff\x51"), (4, b"jP  ")),
+        "pam": ((0, b"P7"),),
+        "ppm": ((0, b"P5"), (0, b"P6"), (0, b"P7")),
+        "mov": ((4, b"ftypqt  "), (4, b"moov"), (4, b"mdat"), (4, b"wide")),
+        "mp4": ((4, b"ftyp"),),
+        "webm": ((0, b"\x1a\x45\xdf\xa3"),),
+        "pdf": ((0, b"%PDF-"),),
+    }
+)
+# How pictures that we read start, at the least: what Pillow and pillow-heif look for. A BMP is looked at more
+# closely when it is opened, as words start with "BM", too.
 _STARTS = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"\0\0\1\0"),
-    *(b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+"),
-    *(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),
+    *(start for kind in ("jpeg", "png", "gif", "bmp", "ico", "tiff") for _, start in _KINDS[kind]),
+    *(b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n"),  # JPEG 2000
 )
 # Brands of files in boxes (ISO/IEC 14496-12) that are no films.
 _BRANDS = re.compile(b"avi[fs]|he[iv][cxms]|mif1|msf1")
@@ -190,30 +211,6 @@ def may_be_picture(head: bytes) -> bool:
     if head[4:8] == b"ftyp":
         return _BRANDS.search(head, 8) is not None
     return head.startswith(_STARTS) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
-
-
-# How files of each kind start: (offset, bytes). Of a program's output, and of sources that programs read.
-_KINDS: Mapping[str, Sequence[tuple[int, bytes]]] = MappingProxyType(
-    {
-        "jpeg": ((0, b"\xff\xd8\xff"),),
-        "png": ((0, b"\x89PNG\r\n\x1a\n"),),
-        "gif": ((0, b"GIF87a"), (0, b"GIF89a")),
-        "webp": ((8, b"WEBP"),),
-        "avif": ((8, b"avif"), (8, b"avis")),
-        "heif": ((8, b"hei"), (8, b"hev"), (8, b"mif1"), (8, b"msf1")),
-        "tiff": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
-        "bmp": ((0, b"BM"),),
-        "ico": ((0, b"\0\0\1\0"),),
-        "jxl": ((0, b"\xff\x0a"), (4, b"JXL ")),
-        "jpeg2000": ((0, b"\xff\x4f\xff\x51"), (4, b"jP  ")),
-        "pam": ((0, b"P7"),),
-        "ppm": ((0, b"P5"), (0, b"P6"), (0, b"P7")),
-        "mov": ((4, b"ftypqt  "), (4, b"moov"), (4, b"mdat"), (4, b"wide")),
-        "mp4": ((4, b"ftyp"),),
-        "webm": ((0, b"\x1a\x45\xdf\xa3"),),
-        "pdf": ((0, b"%PDF-"),),
-    }
-)
 
 
 def starts_as(kind: str, head: bytes) -> bool:
