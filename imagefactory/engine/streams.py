@@ -33,6 +33,8 @@ class Stream:
         self._kind = kind
         self._on_late_failure = on_late_failure
         self._number = -1
+        self._lock = threading.Lock()
+        self._is_closed = False  # nobody reads: from now on no file is taken
         self._is_broken = False
         self._done = threading.Event()
         self._answer: Answer | None = None
@@ -49,10 +51,13 @@ class Stream:
 
     def begin(self, number: int) -> None:
         """The bytes come into the file with the descriptor *number*, which stays the caller's."""
-        if self._number >= 0:  # made a second time: what was sent is not the beginning of that
-            self._is_broken = True
-        else:
-            self._number = os.dup(number)
+        with self._lock:
+            if self._is_closed:
+                return
+            if self._number >= 0:  # made a second time: what was sent is not the beginning of that
+                self._is_broken = True
+            else:
+                self._number = os.dup(number)
 
     def answer(self, timeout_s: float) -> Answer | None:
         """The finished answer if that comes before its first bytes; None when there are right ones to be
@@ -60,6 +65,7 @@ class Stream:
         end_s = time.monotonic() + timeout_s
         while not self._done.wait(_LOOK_S):
             if time.monotonic() > end_s:
+                self._close()
                 raise Unavailable("the answer is not begun yet")
             if self._number >= 0:
                 head = os.pread(self._number, HEAD_BYTES, 0)
@@ -100,7 +106,9 @@ class Stream:
         self._close()
 
     def _close(self) -> None:
-        number, self._number = self._number, -1
+        with self._lock:
+            self._is_closed = True
+            number, self._number = self._number, -1
         if number >= 0:
             with suppress(OSError):
                 os.close(number)
