@@ -11,14 +11,22 @@
     │   │   └── Expired          it was right until a while ago
     │   ├── NotFound         404 no such picture; one text for every reason
     │   ├── MethodNotAllowed 405
+    │   ├── UnderWay         409 another request is writing there at this moment
+    │   ├── LengthRequired   411 a body without a length
+    │   ├── Exists           412 there is another picture at this address, or not the one that was named
     │   ├── BodyTooLarge     413 what was sent along is too long
     │   ├── WrongType        415 what was sent along is not of the type that it has to be
+    │   ├── Truncated        422 the body ended too early
+    │   ├── DigestMismatch   422 the body is not the one that its digest says
     │   ├── Undecodable      422 the file is a broken picture
     │   │   ├── OutOfMemory      it takes more memory than a render has
     │   │   └── ProgramFailed    an external program made no picture of it
     │   ├── TooLarge         422 the picture is over the pixel or byte budget
+    │   ├── TooMany          429 too many requests of one client or token
     │   ├── MissingExtra     501 that needs a library which is not installed
     │   └── Unavailable      503 try again later
+    │       ├── CatalogUnavailable  the database of the catalog can't be used
+    │       ├── NoSpace      507 the disk is full
     │       ├── BeingWritten     the source does not hold still
     │       ├── Busy             too many renders at once
     │       ├── TimedOut         a render took too long
@@ -43,13 +51,18 @@ __all__ = [
     "Blamed",
     "BodyTooLarge",
     "Busy",
+    "CatalogUnavailable",
     "ConfigError",
+    "DigestMismatch",
+    "Exists",
     "Expired",
     "Forbidden",
     "Full",
     "ImageFactoryError",
+    "LengthRequired",
     "MethodNotAllowed",
     "MissingExtra",
+    "NoSpace",
     "NotFound",
     "OutOfMemory",
     "ProgramFailed",
@@ -59,7 +72,10 @@ __all__ = [
     "StorageError",
     "TimedOut",
     "TooLarge",
+    "TooMany",
+    "Truncated",
     "Unauthorized",
+    "UnderWay",
     "Unavailable",
     "Undecodable",
     "Unsigned",
@@ -132,13 +148,14 @@ class BadParameter(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The admin token is missing or wrong (RFC 9110 §15.5.2)."""
+    """The token of the config's *section* is missing or wrong (RFC 9110 §15.5.2)."""
 
     status = 401
     code = "unauthorized"
 
-    def __init__(self) -> None:
-        super().__init__("this needs the token of [admin], as 'Authorization: Bearer TOKEN'")
+    def __init__(self, section: str = "admin") -> None:
+        self.section = section
+        super().__init__(f"this needs the token of [{section}], as 'Authorization: Bearer TOKEN'")
 
 
 class Forbidden(RequestError):
@@ -202,15 +219,83 @@ class MethodNotAllowed(RequestError):
         super().__init__(f"this address takes no {method[:20]} requests, only {', '.join(allowed)}")
 
 
+class UnderWay(RequestError):
+    """Another request is writing the same file at this moment (RFC 9110 §15.5.10)."""
+
+    status = 409
+    code = "under_way"
+
+    def __init__(self) -> None:
+        super().__init__("another upload to this address is under way")
+
+
+class LengthRequired(RequestError):
+    """A body came without a length: a client that vanished could not be told from its end
+    (RFC 9110 §15.5.12)."""
+
+    status = 411
+    code = "length_required"
+
+    def __init__(self) -> None:
+        super().__init__("this needs a Content-Length, or a Content-Digest with sha-256")
+
+
+class Exists(RequestError):
+    """A picture is not written, because of what is there (RFC 9110 §15.5.13)."""
+
+    status = 412
+    code = "exists"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+
+
 class BodyTooLarge(RequestError):
-    """A request came with more bytes than the *limit* (RFC 9110 §15.5.14)."""
+    """A request, or *what* is in it, came with more bytes than the *limit* (RFC 9110 §15.5.14)."""
 
     status = 413
     code = "body_too_large"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, what: str = "a request") -> None:
         self.limit = limit
-        super().__init__(f"a request may have {limit} bytes here, this one has more")
+        self.what = what
+        super().__init__(f"{what} may have {limit} bytes here, this one has more")
+
+
+class Truncated(RequestError):
+    """A body ended after *got* bytes of *wanted*, or in the middle of its form."""
+
+    status = 422
+    code = "truncated"
+
+    def __init__(self, got: int, wanted: int | None = None) -> None:
+        self.got = got
+        self.wanted = wanted
+        said = f" of {wanted}" if wanted is not None else ", before its form did"
+        super().__init__(f"the body ended after {got} bytes{said}")
+
+
+class DigestMismatch(RequestError):
+    """The sha256 of a body is *got*, and its Content-Digest says something else (RFC 9530)."""
+
+    status = 422
+    code = "digest_mismatch"
+
+    def __init__(self, got: str) -> None:
+        self.got = got
+        super().__init__(f"the sha256 of the body is {got}, and not the one that was sent with it")
+
+
+class TooMany(RequestError):
+    """A client asks more often than it may; it may again in *retry_after_s* seconds (RFC 6585 §4)."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, rate: str, retry_after_s: int) -> None:
+        self.rate = rate
+        self.retry_after_s = retry_after_s
+        super().__init__(f"more than {rate.replace('/', ' requests a ')} came from here")
 
 
 class WrongType(RequestError):
@@ -305,6 +390,26 @@ class Unavailable(RequestError):
     def __init__(self, problem: str, retry_after_s: int = 2) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(problem)
+
+
+class CatalogUnavailable(Unavailable):
+    """The database of the catalog can't be used. *reason* is for the log: it may name a host or a file."""
+
+    code = "catalog_unavailable"
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__("the catalog of pictures can't be used at the moment", retry_after_s=5)
+
+
+class NoSpace(Unavailable):
+    """A disk has no room for what was sent (RFC 4918 §11.5)."""
+
+    status = 507
+    code = "no_space"
+
+    def __init__(self) -> None:
+        super().__init__("the disk has no room for this at the moment", retry_after_s=30)
 
 
 class BeingWritten(Unavailable):

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .intake import Catalog, Tasks, Uploads
 from .programs import ProgramTable
 from .settings import ARGUMENT, NAME, setting
 from .showing import masked_repr
@@ -220,3 +221,16 @@ class Config:
     programs: Mapping[str, ProgramTable] = setting({}, table(*NAME, section(ProgramTable, "programs.*")))
     signing: Signing = setting({}, section(Signing, "signing"))
     admin: Admin = setting({}, section(Admin, "admin"))
+    uploads: Uploads = setting({}, section(Uploads, "uploads"))
+    catalog: Catalog = setting({}, section(Catalog, "catalog"))
+    tasks: Tasks = setting({}, section(Tasks, "tasks"))
+
+    @property
+    def has_uploads(self) -> bool:
+        """Whether pictures are taken in."""
+        return bool(self.uploads.token)
+
+    @property
+    def has_catalog(self) -> bool:
+        """Whether there is a catalog of the pictures."""
+        return self.has_uploads or bool(self.catalog.url)

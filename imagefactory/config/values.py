@@ -46,6 +46,7 @@ __all__ = [
     "or_empty",
     "parameter",
     "plain",
+    "prefix",
     "prefixes",
     "proxy",
     "secret",
