@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ __all__ = ["UPLOADS_FOLDER", "Database", "database_url"]
 # Below the pictures: a name that begins with a dot is in no walk, and 404.
 UPLOADS_FOLDER = ".uploads"
 _BUSY_S = 5.0
+# Engines of the parent, which a forked child neither uses nor closes.
+_inherited: list[Engine] = []
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 def database_url(config: Config) -> str:
@@ -41,9 +45,9 @@ class Database:
     def __init__(self, config: Config) -> None:
         self.url = database_url(config)
         self._settings = config.catalog
-        self._engine: Engine | None = None
-        self._process = 0
-        self._lock = threading.Lock()
+        self._in_use: tuple[int, Engine] | None = None  # and the process that opened it
+        self._lock = os.getpid(), threading.Lock()
+        _databases.add(self)
 
     @property
     def is_sqlite(self) -> bool:
@@ -63,22 +67,30 @@ class Database:
             yield connection.execution_options(imagefactory_reads=True)
 
     def close(self) -> None:
-        """Close the connections of this process that nobody uses."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
+        """Close the connections of this process that nobody uses; the next use opens others."""
+        opened = self._in_use
+        if opened is not None and opened[0] == os.getpid():
+            opened[1].dispose()
 
     def _opened(self) -> Engine:
-        engine = self._engine
-        if engine is None or self._process != os.getpid():
-            if self._process not in (0, os.getpid()):  # a lock that was copied by a fork may be held for ever
-                self._lock, self._engine = threading.Lock(), None
-            with self._lock:
-                engine = self._engine
-                if engine is None or self._process != os.getpid():
-                    engine = self._open()
-                    self._engine, self._process = engine, os.getpid()
-        return engine
+        """The engine of this process, and no other: a fork copies the one of its parent."""
+        opened = self._in_use
+        if opened is not None and opened[0] == os.getpid():
+            return opened[1]
+        with self._lock_of_process():
+            opened = self._in_use
+            if opened is None or opened[0] != os.getpid():
+                if opened is not None:
+                    _inherited.append(opened[1])
+                opened = self._in_use = os.getpid(), self._open()
+        return opened[1]
+
+    def _lock_of_process(self) -> threading.Lock:
+        process, lock = self._lock
+        if process != os.getpid():  # one that was held at the fork would never be released
+            lock = threading.Lock()
+            self._lock = os.getpid(), lock
+        return lock
 
     def _open(self) -> Engine:
         try:
@@ -115,11 +127,24 @@ class Database:
 
     def _make_folder(self) -> None:
         name = self.url.partition(":///")[2].partition("?")[0]
-        if name and name != ":memory:":
-            try:
-                Path(name).parent.mkdir(mode=0o700, exist_ok=True)
-            except OSError as error:
-                raise _from_disk(error) from error
+        if not name or name == ":memory:":
+            raise ConfigError(
+                "catalog.url", "names no file; write sqlite:////var/lib/imagefactory/catalog.db"
+            )
+        try:
+            Path(name).parent.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _from_disk(error) from error
+
+
+def _let_go() -> None:
+    """Before a fork, close what is not in use. SQLite counts the locks of a process in memory: a child with a
+    copy of open files believes that it has their locks, and who closes last removes the log that it uses."""
+    for database in list(_databases):
+        database.close()
+
+
+os.register_at_fork(before=_let_go)
 
 
 def _set_up(connection: Any, _: object) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ..version import __version__
+from .catalog import catalog
 from .common import Commands
 from .config import config
 from .evict import evict
@@ -63,3 +64,4 @@ main.add_command(rebuild)
 main.add_command(warm)
 main.add_command(url)
 main.add_command(programs)
+main.add_command(catalog)
