@@ -66,7 +66,8 @@ pictures = Table(
     Index("imagefactory_pictures_added", "added_s"),
 )
 
-# *token* is what others know a job by: it can't be guessed. *subject* makes the same work one job.
+# *token* is what others know a job by: it can't be guessed. *subject* makes the same work one job. *due_s* is
+# when a job may begin, when its lease ends, or when it ended, so one index serves workers and prune.
 jobs = Table(
     "imagefactory_jobs",
     _metadata,
