@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve example test test-quick coverage check torture hold hostile bench bench-quick copying posters encoders pictures clean
+.PHONY: serve example test test-quick coverage check torture hold hostile bench bench-quick copying posters catalog encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -65,6 +65,10 @@ copying: .venv/test
 # The processor time of posters of a film: key frame and exact frame (docs/programs.md)
 posters: .venv/test
 	$(BIN)/python -m benchmarks.posters --seed $(SEED)
+
+# The processor time of the catalog's rows, and of its sync with a folder: make catalog SEED=1
+catalog: .venv/test
+	$(BIN)/python -m benchmarks.catalog --seed $(SEED)
 
 # Fills the tables of docs/encoders.md; photographs of your own: make encoders PHOTOS=folder
 encoders: .venv/test

@@ -235,7 +235,8 @@ def check(file: Path | None, may_hash: bool, is_json: bool) -> None:
             f"{found.changed} changed, {found.altered} altered, {found.unreadable} unreadable"
         )
     if found.count:
-        raise Failure(f"{count_text(found.count, 'difference')}; imagefactory catalog sync makes it right", 1)
+        hint = "; imagefactory catalog sync makes it right" if found.count > found.altered else ""
+        raise Failure(f"{count_text(found.count, 'difference')}{hint}", 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,13 @@ def test_a_moved_or_copied_picture_keeps_what_it_was_received_as(site: Site) -> 
     assert counts(site.sync()) == (2, 0, 1, 1, 0)
     found = {each.path: each.received for each in site.rows.walk()}
     assert found == {"b.png": rows["b.png"].received, "copied.png": came, "sub/moved.png": came}
+    for path, received in (("copied.png", "e" * 64), ("b.png", "d" * 64)):
+        row = site.rows.get(path)
+        assert row is not None
+        site.rows.put([replace(row, received=received)])
+        os.utime(site.folder / path, (9, 9))
+    assert counts(site.sync()) == (0, 0, 0, 3, 0)
+    assert [each.received[0] for each in site.rows.walk()] == ["d", "e", "f"]
     site.draw("copied.png")
     site.sync()
     changed = site.rows.get("copied.png")
@@ -405,6 +412,19 @@ def test_a_row_that_is_written_meanwhile_is_not_overwritten(
     done = site.sync()
     assert (done.removed, done.failures, site.new) == (0, 0, [])
     site.is_true()
+
+
+def test_what_goes_after_it_was_looked_at_gets_no_row(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.draw("a.png", "b.png")
+    transaction = site.rows.transaction
+
+    def delete_first() -> Any:
+        (site.folder / "a.png").unlink(missing_ok=True)
+        return transaction()
+
+    monkeypatch.setattr(site.rows, "transaction", delete_first)
+    assert counts(site.sync()) == (1, 0, 0, 0, 0)
+    assert site.new == site.paths == ["b.png"]
 
 
 def test_the_rows_and_what_becomes_of_them_are_one_transaction(
