@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..config import Config
 from ..errors import CatalogUnavailable, ConfigError, MissingExtra, NoSpace
@@ -27,6 +27,8 @@ __all__ = ["UPLOADS_FOLDER", "Database", "database_url"]
 # Below the pictures: a name that begins with a dot is in no walk, and 404.
 UPLOADS_FOLDER = ".uploads"
 _BUSY_S = 5.0
+# What SQLite says of a full disk, also where the memory that its processes share has no room; and PostgreSQL.
+_FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "53100"})
 # Engines of the parent, which a forked child neither uses nor closes.
 _inherited: list[Engine] = []
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
@@ -67,23 +69,33 @@ class Database:
             yield connection.execution_options(imagefactory_reads=True)
 
     def close(self) -> None:
+        """Close the connections of this process that nobody uses. The next use is as the first one."""
+        if self._is_ours(self._in_use):
+            self.let_go()
+            self._in_use = None
+
+    def let_go(self) -> None:
         """Close the connections of this process that nobody uses; the next use opens others."""
         opened = self._in_use
-        if opened is not None and opened[0] == os.getpid():
+        if self._is_ours(opened):
             opened[1].dispose()
 
     def _opened(self) -> Engine:
         """The engine of this process, and no other: a fork copies the one of its parent."""
         opened = self._in_use
-        if opened is not None and opened[0] == os.getpid():
+        if self._is_ours(opened):
             return opened[1]
         with self._lock_of_process():
             opened = self._in_use
-            if opened is None or opened[0] != os.getpid():
+            if not self._is_ours(opened):
                 if opened is not None:
                     _inherited.append(opened[1])
                 opened = self._in_use = os.getpid(), self._open()
         return opened[1]
+
+    @staticmethod
+    def _is_ours(opened: tuple[int, Engine] | None) -> TypeGuard[tuple[int, Engine]]:
+        return opened is not None and opened[0] == os.getpid()
 
     def _lock_of_process(self) -> threading.Lock:
         process, lock = self._lock
@@ -141,7 +153,7 @@ def _let_go() -> None:
     """Before a fork, close what is not in use. SQLite counts the locks of a process in memory: a child with a
     copy of open files believes that it has their locks, and who closes last removes the log that it uses."""
     for database in list(_databases):
-        database.close()
+        database.let_go()
 
 
 os.register_at_fork(before=_let_go)
@@ -195,7 +207,7 @@ def _ours() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if "full" in str(error.orig):  # SQLITE_FULL
+        if _FULL & {getattr(error.orig, "sqlite_errorname", ""), getattr(error.orig, "sqlstate", "")}:
             raise NoSpace from error
         raise CatalogUnavailable(str(error.orig)) from error
     except SQLAlchemyError as error:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -106,11 +106,17 @@ ALL = [*CATS[:1], "café/Äpfel.png", *CATS[1:]]  # in the order of bytes
 _PATH = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=6)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> PictureRows:
+    """Rows that several examples share."""
+    return open_rows(tmp_path_factory.mktemp("rows"))
+
+
+@settings(max_examples=40)
 @given(paths=st.sets(_PATH, max_size=12), limit=st.integers(1, 5))
-def test_the_order_is_that_of_the_bytes(
-    tmp_path_factory: pytest.TempPathFactory, paths: set[str], limit: int
-) -> None:
-    rows = open_rows(tmp_path_factory.mktemp("rows"))
+def test_the_order_is_that_of_the_bytes(kept: PictureRows, paths: set[str], limit: int) -> None:
+    rows = kept
+    rows.remove([each.path for each in rows.walk()])
     rows.put([picture(path, "same") for path in paths])
     expected = sorted(paths, key=str.encode)
     assert paths_of(rows, limit) == expected
