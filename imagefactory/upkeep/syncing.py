@@ -3,7 +3,8 @@
 Called by ``imagefactory catalog``. A first walk goes through the folder: a file whose row has its stamp costs
 one look, no byte is read; others are identified, and written 500 in a transaction. A second one goes through
 the rows, and removes those whose file is gone. The walk is sorted within each folder alone, and links come
-last, so the two are not merged; the second look at a million files takes ten seconds, and no memory.
+last, so the two are not merged. Both together cost 25 us of processor time for an unchanged file, and memory
+for no more than a batch and the names in one folder.
 """
 
 from __future__ import annotations
