@@ -73,6 +73,11 @@ class Renderer(Protocol):
         """What the header of a source says; None if it is no picture. It is read from *descriptor*, else from
         the file at *source*, as for a ``Job``. Raises Undecodable, TooLarge."""
 
+    def check(self, source: Path, max_pixels: int, descriptor: int | None = None) -> Header | None:
+        """The header of a picture whose pixels are all there: decoded to its end. None if it is in no format
+        of ours. Raises Undecodable where pixels are lacking or broken, TooLarge over the budget of
+        *max_pixels* (one frame), OutOfMemory, SourceChanged."""
+
     def render(self, job: Job) -> Rendered:
         """Do *job*. Raises Undecodable, TooLarge, SourceChanged, and OSError when the target can't be
         written."""

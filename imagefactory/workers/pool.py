@@ -106,6 +106,11 @@ class Pool:
         """See ``pipeline.probe``; also raises TimedOut and Unavailable."""
         return self._ask({"probe": str(source)}, str(source), descriptor, messages.header_from)
 
+    def check(self, source: Path, max_pixels: int, descriptor: int | None = None) -> Header | None:
+        """See ``checking.check``; also raises TimedOut and Unavailable."""
+        task = {"check": str(source), "max_pixels": max_pixels}
+        return self._ask(task, str(source), descriptor, messages.header_from)
+
     def render(self, job: Job) -> Rendered:
         """See ``pipeline.render``; also raises TimedOut and Unavailable."""
         more_s = job.encoder.timeout_s if job.encoder else 0

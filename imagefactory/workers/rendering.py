@@ -40,6 +40,12 @@ class InThread:
 
         return probe(source, descriptor)
 
+    def check(self, source: Path, max_pixels: int, descriptor: int | None = None) -> Header | None:
+        """See ``checking.check``."""
+        from ..render.checking import check
+
+        return check(source, max_pixels, descriptor)
+
     def render(self, job: Job) -> Rendered:
         """See ``pipeline.render``."""
         from ..render.pipeline import render

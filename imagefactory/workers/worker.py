@@ -71,6 +71,12 @@ def _do(
     try:
         if "probe" in task:
             return messages.header_message(probe(Path(task["probe"]), descriptor)), b""
+        if "check" in task:
+            from ..render.checking import check
+
+            memory.clear()  # a check takes memory of its own
+            header = check(Path(task["check"]), task["max_pixels"], descriptor)
+            return messages.header_message(header), b""
         if "program" in task:
             from ..render.making import make
 

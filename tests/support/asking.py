@@ -34,6 +34,7 @@ class Counting(InThread):
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.probes = 0
+        self.checks = 0
         self.before: Callable[[Job], object] = lambda job: None
         self.after: Callable[[Job], object] = lambda job: None
 
@@ -44,6 +45,10 @@ class Counting(InThread):
     def probe(self, source: Path, descriptor: int | None = None) -> Header | None:
         self.probes += 1
         return super().probe(source, descriptor)
+
+    def check(self, source: Path, max_pixels: int, descriptor: int | None = None) -> Header | None:
+        self.checks += 1
+        return super().check(source, max_pixels, descriptor)
 
     def render(self, job: Job) -> Rendered:
         self.jobs.append(job)

@@ -216,6 +216,126 @@ def test_a_broken_source_is_undecodable_and_the_worker_stays(
     assert pool.pids() == [pid]
 
 
+# --- checks -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_to_check(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture whose check takes a second or more: noise, in many scans."""
+    path = tmp_path_factory.mktemp("long") / "noise.jpg"
+    Image.frombytes("L", (4000, 4000), os.urandom(4000 * 4000)).save(path, progressive=True, quality=90)
+    return path
+
+
+def begin_check(pool: Pool, path: Path) -> tuple[threading.Thread, list[object]]:
+    """As ``begin``, for the check of the picture at *path*."""
+    found: list[object] = []
+
+    def ask() -> None:
+        try:
+            found.append(pool.check(path, 50_000_000))
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, found
+
+
+def test_a_check_tells_the_same(make: Callable[..., Pool], picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a picture")
+    pool = make(1)
+    for path in (picture, tmp_path / "notes.txt"):
+        assert pool.check(path, 400 * 300) == InThread().check(path, 400 * 300) == InThread().probe(path)
+    for renderer in (pool, InThread()):
+        with pytest.raises(TooLarge):
+            renderer.check(picture, 400 * 300 - 1)
+        with pytest.raises(FileNotFoundError):
+            renderer.check(tmp_path / "none.jpg", 400 * 300)
+    with picture.open("rb") as file:
+        picture.rename(picture.with_name("moved.jpg"))
+        assert pool.check(picture, 400 * 300, file.fileno()) == pool.probe(picture, file.fileno())
+
+
+def test_a_picture_that_lacks_pixels_is_refused_and_the_worker_stays(
+    make: Callable[..., Pool], picture: Path
+) -> None:
+    data, pool = picture.read_bytes(), make(1)
+    assert pool.check(picture, 50_000_000)
+    pids = pool.pids()
+    picture.write_bytes(data[:-2])
+    assert pool.check(picture, 50_000_000), "only its end marker is missing"
+    for broken in (data[:-3], data[: len(data) // 2], data[: len(data) // 2] + b"\xff\xd9"):
+        picture.write_bytes(broken)
+        with pytest.raises(Undecodable, match="broken or cut off"):
+            pool.check(picture, 50_000_000)
+    assert pool.pids() == pids
+
+
+def test_a_worker_killed_on_a_check_is_replaced_and_the_check_done(
+    make: Callable[..., Pool], long_to_check: Path
+) -> None:
+    pool = make(1)
+    thread, found = begin_check(pool, long_to_check)
+    assert eventually(lambda: any(worker.was_begun for worker in pool._workers), LONG_S)
+    [killed] = busy(pool)
+    os.kill(killed, signal.SIGKILL)
+    thread.join()
+    assert found == [pool.probe(long_to_check)]
+    assert not exists(killed)
+    assert len(pool.pids()) == 1
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGSEGV, Undecodable), (signal.SIGKILL, Unavailable)])
+def test_a_check_that_ends_two_workers_is_refused_for_seconds(
+    make: Callable[..., Pool], picture: Path, long_to_check: Path, number: int, kind: type[RequestError]
+) -> None:
+    pool = make(1)
+    thread, found = begin_check(pool, long_to_check)
+    killed = set()
+    while thread.is_alive():
+        for worker in list(pool._workers):
+            if worker.was_begun and worker.is_asked and worker.pid not in killed:
+                killed.add(worker.pid)
+                os.kill(worker.pid, number)
+        time.sleep(0.005)
+    [error] = found
+    assert type(error) is kind
+    assert error.lasts_s == 10
+    assert len(killed) == 2
+    assert pool.check(picture, 50_000_000)
+
+
+def test_a_check_that_hangs_is_killed_in_time(
+    make: Callable[..., Pool], picture: Path, long_to_check: Path
+) -> None:
+    pool = make(1, timeout_s=1.5)
+    assert pool.check(picture, 50_000_000)
+    thread, found = begin_check(pool, long_to_check)
+    assert eventually(lambda: busy(pool), LONG_S)
+    os.kill(busy(pool)[0], signal.SIGSTOP)
+    thread.join(LONG_S)
+    [error] = found
+    assert isinstance(error, TimedOut), error
+    assert "1.5 seconds" in str(error)
+    assert pool.check(picture, 50_000_000)
+
+
+@LINUX
+def test_a_check_that_eats_memory_meets_the_bound(
+    make: Callable[..., Pool], picture: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (7000, 7000)).save(path, compress_level=1)
+    pool = make(1, memory_bytes=250_000_000)
+    assert pool.check(picture, 50_000_000)
+    pids = pool.pids()
+    with pytest.raises(OutOfMemory):
+        pool.check(path, 50_000_000)
+    assert pool.check(picture, 50_000_000)
+    assert pool.pids() == pids, "a MemoryError costs no worker"
+
+
 # --- workers that fail ------------------------------------------------------------------------------------
 
 
