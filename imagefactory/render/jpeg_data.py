@@ -255,12 +255,13 @@ def _grey_parts(jpeg: _File, parts: Sequence[bytes]) -> list[int] | None:
     picture = _opened(b"".join((b"\xff\xd8", quantisation, frame, body, b"\xff\xd9")))
     picture.draft(None, (picture.width // _BLOCK, picture.height // _BLOCK))
     picture.load()
-    grey = bytes([127 if picture.mode == "CMYK" else 128])  # Pillow turns the values of CMYK round
+    grey = 127 if picture.mode == "CMYK" else 128  # Pillow turns the values of CMYK round
+    samples, stride = picture.tobytes(), picture.width * len(picture.getbands())
+    row = bytes([grey]) * (across * len(picture.getbands()))
     found = []
     for number, place in enumerate(places):
-        left, top = place % columns * across, place // columns * down
-        unit = picture.crop((left, top, left + across, top + down)).tobytes()
-        if unit.count(grey) == len(unit):
+        start = place // columns * down * stride + place % columns * len(row)
+        if all(samples.startswith(row, start + line * stride) for line in range(down)):
             found.append(number)
     return found
 
