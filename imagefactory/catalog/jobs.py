@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .database import Database
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row, Update
+    from sqlalchemy import Connection, Row
 
 __all__ = ["STATES", "JobRow", "JobRows", "new_owner"]
 
@@ -85,55 +85,27 @@ class JobRows:
         """
         if not items:
             return []
+        found: dict[tuple[str, str], str] = {}
         with self._writing(connection) as connection:
+            from .job_statements import TOKENS, enqueue
+
             # In one order everywhere: two that write the same rows would wait for each other for ever.
-            for some in _batches(sorted(set(items))):
-                self._put(some, connection)
-            found = dict(self._tokens(items, connection))
+            for kind, subjects in _by_kind(items).items():
+                for some in _batches(sorted(subjects)):
+                    connection.execute(enqueue(connection.dialect.name), self._begun(kind, some))
+                    wanted = {"of_kind": kind, "subjects": some}
+                    for subject, token in connection.execute(TOKENS, wanted):
+                        found[kind, subject] = token
         return [found[item] for item in items]
 
-    def _put(self, items: Sequence[tuple[str, str]], connection: Connection) -> None:
-        from sqlalchemy.dialects import postgresql, sqlite
-
-        from .schema import jobs
-
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    def _begun(self, kind: str, subjects: Iterable[str]) -> list[dict[str, object]]:
+        """The rows of new jobs."""
         now_s = self._clock()
-        begun = {**_BEGUN, "due_s": now_s, "changed_s": now_s}
-        statement = insert(jobs).on_conflict_do_update(
-            index_elements=["kind", "subject"],
-            set_=begun,
-            where=(jobs.c.state == "done") | (jobs.c.state == "failed"),
-        )
-        rows = [
-            {
-                **begun,
-                "token": secrets.token_urlsafe(16),
-                "kind": kind,
-                "subject": subject,
-                "created_s": now_s,
-            }
-            for kind, subject in items
-        ]
-        connection.execute(statement, rows)
-
-    def _tokens(
-        self, items: Iterable[tuple[str, str]], connection: Connection
-    ) -> Iterator[tuple[tuple[str, str], str]]:
-        from sqlalchemy import select
-
-        from .schema import jobs
-
-        by_kind: dict[str, list[str]] = {}
-        for kind, subject in dict.fromkeys(items):
-            by_kind.setdefault(kind, []).append(subject)
-        for kind, subjects in by_kind.items():
-            for some in _batches(subjects):
-                wanted = select(jobs.c.subject, jobs.c.token).where(
-                    jobs.c.kind == kind, jobs.c.subject.in_(some)
-                )
-                for subject, token in connection.execute(wanted):
-                    yield (kind, subject), token
+        numbers = dict.fromkeys(("done", "total", "attempts"), 0)
+        texts = dict.fromkeys(("error", "result", "owner"), "")
+        times = dict.fromkeys(("due_s", "created_s", "changed_s"), now_s)
+        same = {"kind": kind, "state": "queued", **numbers, **texts, **times}
+        return [{**same, "subject": subject, "token": secrets.token_urlsafe(16)} for subject in subjects]
 
     # --- for workers
 
@@ -146,192 +118,119 @@ class JobRows:
         ends its workers, so then it has failed. Where nothing is due, that is one query, which waits for no
         writer.
         """
-        from sqlalchemy import case, select, update
-
-        from .schema import jobs
-
-        now_s = self._clock()
-        is_due = jobs.c.kind.in_(kinds), jobs.c.due_s <= now_s
+        now_s, given_up = self._clock(), _given_up(attempts)
+        due = {"kinds": kinds, "now_s": now_s}
         with self._database.read() as connection:
-            any_due = select(jobs.c.number).where(jobs.c.state.in_(["queued", "running"]), *is_due).limit(1)
-            if connection.execute(any_due).first() is None:
+            from .job_statements import ANY_DUE, ENDED, LEASED
+
+            if connection.execute(ANY_DUE, due).first() is None:
                 return []
-        is_last = jobs.c.attempts >= attempts
-        ended = (
-            update(jobs)
-            .where(jobs.c.state == "running", *is_due)
-            .values(
-                state=case((is_last, "failed"), else_="queued"),
-                error=case((is_last, _given_up(attempts)), else_=jobs.c.error),
-                due_s=case((is_last, now_s), else_=jobs.c.due_s),
-                owner="",
-                changed_s=now_s,
-            )
-            .returning(jobs.c.state, jobs.c.kind, jobs.c.subject)
-        )
         with self._database.write() as connection:
-            given_up = [row for row in connection.execute(ended) if row.state == "failed"]
-            taken = connection.execute(_leased(kinds, limit, owner, now_s, lease_s)).all()
-        for row in given_up:
-            _log.warning("the job %s of %r has failed: %s", row.kind, row.subject, _given_up(attempts))
+            ended = connection.execute(ENDED, {**due, "most": attempts, "given_up": given_up}).all()
+            lease = {"by": owner, "until_s": now_s + lease_s, "most_rows": limit}
+            taken = connection.execute(LEASED, {**due, **lease}).all()
+        for row in ended:
+            if row.state == "failed":
+                _log.warning("the job %s of %r has failed: %s", row.kind, row.subject, given_up)
         return [_job(row) for row in sorted(taken, key=lambda row: row.number)]
 
     def renew(self, tokens: Sequence[str], owner: str, lease_s: float) -> list[str]:
         """Those of *tokens* that *owner* still has; for *lease_s* seconds from now on."""
-        from .schema import jobs
-
-        now_s = self._clock()
         kept: list[str] = []
+        lease = {"by": owner, "until_s": self._clock() + lease_s}
         with self._database.write() as connection:
+            from .job_statements import RENEW
+
             for some in _batches(tokens):
-                renewed = _owned(some, owner).values(due_s=now_s + lease_s).returning(jobs.c.token)
-                kept += connection.execute(renewed).scalars()
+                kept += connection.execute(RENEW, {**lease, "tokens": some}).scalars()
         return kept
 
     def progress(self, token: str, owner: str, done: int, total: int) -> bool:
         """Write down that *done* of *total* steps are done; whether *owner* still has the job."""
-        return self._change(token, owner, {"done": done, "total": total})
+        return self._change("progress", token, owner, steps=done, of_steps=total)
 
     def finish(self, token: str, owner: str, result: Mapping[str, object]) -> bool:
         """The job is done, with a *result* for JSON; whether *owner* still had it. Raises TypeError for what
         is no JSON."""
-        from .schema import jobs
-
-        values = {"state": "done", "done": jobs.c.total, "error": "", "result": json.dumps(result)}
-        return self._change(token, owner, {**values, "due_s": self._clock(), "owner": ""})
+        return self._change("finish", token, owner, text=json.dumps(result))
 
     def fail(self, token: str, owner: str, error: str, retry_in_s: float | None) -> bool:
         """The job is to be tried again in *retry_in_s* seconds, or has failed for good with None; whether
         *owner* still had it."""
-        values = {"state": "failed" if retry_in_s is None else "queued", "error": _stored(error)}
-        due_s = self._clock() + (retry_in_s or 0.0)
-        return self._change(token, owner, {**values, "due_s": due_s, "owner": ""})
+        state = "failed" if retry_in_s is None else "queued"
+        until_s = self._clock() + (retry_in_s or 0.0)
+        return self._change("fail", token, owner, to=state, text=_stored(error), until_s=until_s)
 
     def release(self, token: str, owner: str) -> bool:
         """Give the job back, as if *owner* had not begun it; whether *owner* still had it."""
-        from .schema import jobs
+        return self._change("release", token, owner)
 
-        values = {"state": "queued", "attempts": jobs.c.attempts - 1}
-        return self._change(token, owner, {**values, "due_s": self._clock(), "owner": ""})
-
-    def _change(self, token: str, owner: str, values: Mapping[str, object]) -> bool:
-        changed = _owned([token], owner).values(**values, changed_s=self._clock())
+    def _change(self, name: str, token: str, owner: str, **values: object) -> bool:
+        values |= {"of_token": token, "by": owner, "now_s": self._clock()}
         with self._database.write() as connection:
-            return connection.execute(changed).rowcount == 1
+            from .job_statements import CHANGES
+
+            return bool(connection.execute(CHANGES[name], values).rowcount)
 
     # --- for those who look
 
     def get(self, token: str) -> JobRow | None:
         """The job with this *token*, which may be any text."""
-        from sqlalchemy import select
-
-        from .schema import jobs
-
         if not _TOKEN.fullmatch(token):
             return None
         with self._database.read() as connection:
-            row = connection.execute(select(jobs).where(jobs.c.token == token)).first()
+            from .job_statements import BY_TOKEN
+
+            row = connection.execute(BY_TOKEN, {"of_token": token}).first()
         return None if row is None else _job(row)
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""
-        from sqlalchemy import func, select
-
-        from .schema import jobs
-
         with self._database.read() as connection:
-            counted = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-            found = {row[0]: row[1] for row in counted}
+            from .job_statements import COUNTS
+
+            found = {row[0]: row[1] for row in connection.execute(COUNTS)}
         return {state: found.get(state, 0) for state in STATES}
 
     def page(self, state: str = "", limit: int = 100) -> list[JobRow]:
         """The newest jobs in *state*, or in any, at most *limit*."""
-        from sqlalchemy import select
-
-        from .schema import jobs
-
-        wanted = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
         with self._database.read() as connection:
-            rows = connection.execute(wanted.where(jobs.c.state == state) if state else wanted)
-            return [_job(row) for row in rows]
+            from .job_statements import NEWEST, NEWEST_IN
+
+            if state:
+                rows = connection.execute(NEWEST_IN, {"of_state": state, "most_rows": limit}).all()
+            else:
+                rows = connection.execute(NEWEST, {"most_rows": limit}).all()
+        return [_job(row) for row in rows]
 
     # --- for those who keep the queue in order
 
     def retry(self, states: Sequence[str] = ("failed",)) -> int:
         """Have the jobs in *states*, of ``failed`` and ``done``, begin again; how many."""
-        from sqlalchemy import update
-
-        from .schema import jobs
-
-        now_s = self._clock()
         ended = [state for state in states if state in ("failed", "done")]
-        again = update(jobs).where(jobs.c.state.in_(ended)).values(**_BEGUN, due_s=now_s, changed_s=now_s)
         with self._database.write() as connection:
-            return connection.execute(again).rowcount
+            from .job_statements import AGAIN
+
+            return int(connection.execute(AGAIN, {"states": ended, "now_s": self._clock()}).rowcount)
 
     def prune(self, older_than_s: float) -> int:
         """Remove some of the jobs that have been done for so many seconds, a thousand at most; how many."""
-        from sqlalchemy import delete, select
-
-        from .schema import jobs
-
-        is_old = jobs.c.state == "done", jobs.c.due_s <= self._clock() - older_than_s
-        old = select(jobs.c.number).where(*is_old).order_by(jobs.c.due_s).limit(_PRUNED)
+        old = {"before_s": self._clock() - older_than_s, "most_rows": _PRUNED}
         with self._database.write() as connection:
-            return connection.execute(delete(jobs).where(jobs.c.number.in_(old), *is_old)).rowcount
+            from .job_statements import PRUNE
+
+            return int(connection.execute(PRUNE, old).rowcount)
 
     def _writing(self, connection: Connection | None) -> AbstractContextManager[Connection]:
         return nullcontext(connection) if connection is not None else self._database.write()
 
 
-# A job that begins, for the first time or again.
-_BEGUN: Mapping[str, Any] = {
-    "state": "queued",
-    "done": 0,
-    "total": 0,
-    "attempts": 0,
-    "error": "",
-    "result": "",
-    "owner": "",
-}
-
-
-def _leased(kinds: Sequence[str], limit: int, owner: str, now_s: float, lease_s: float) -> Any:
-    """The statement that gives *owner* what is due. PostgreSQL passes over rows that another one is taking;
-    SQLite has one writer at a time, and no words for it."""
-    from sqlalchemy import select, update
-
-    from .schema import jobs
-
-    due = (
-        select(jobs.c.number)
-        .where(jobs.c.state == "queued", jobs.c.due_s <= now_s, jobs.c.kind.in_(kinds))
-        .order_by(jobs.c.due_s, jobs.c.number)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")  # in a subquery PostgreSQL may look twice, and take more than the limit
-    )
-    return (
-        update(jobs)
-        .where(jobs.c.number.in_(select(due.c.number)))
-        .values(
-            state="running",
-            owner=owner,
-            attempts=jobs.c.attempts + 1,
-            due_s=now_s + lease_s,
-            changed_s=now_s,
-        )
-        .returning(jobs)
-    )
-
-
-def _owned(tokens: Sequence[str], owner: str) -> Update:
-    """A change of those of *tokens* that *owner* has."""
-    from sqlalchemy import update
-
-    from .schema import jobs
-
-    return update(jobs).where(jobs.c.token.in_(tokens), jobs.c.owner == owner, jobs.c.state == "running")
+def _by_kind(items: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """The subjects of *items*, each once, by kind, in the order of kinds."""
+    found: dict[str, set[str]] = {}
+    for kind, subject in items:
+        found.setdefault(kind, set()).add(subject)
+    return dict(sorted(found.items()))
 
 
 def _given_up(attempts: int) -> str:

@@ -9,13 +9,16 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql
 from support.clock import Clock
 
 from imagefactory.catalog.database import Database
-from imagefactory.catalog.jobs import JobRow, JobRows, _leased, new_owner
+from imagefactory.catalog.job_statements import LEASED
+from imagefactory.catalog.jobs import JobRow, JobRows, new_owner
 from imagefactory.config import Config
 
 KINDS = ("presets", "poster")
@@ -293,16 +296,21 @@ def test_a_look_at_an_idle_queue_waits_for_no_writer(rows: JobRows, database: Da
 
 def test_a_lease_uses_the_index(rows: JobRows, database: Database) -> None:
     rows.enqueue([("presets", "a")])
-    written = {"dialect": sqlite.dialect(), "compile_kwargs": {"literal_binds": True}}
-    text = str(_leased(KINDS, 1, "me", 1.0, 1.0).compile(**written))
+    executed: list[tuple[str, Any]] = []
+    event.listen(
+        database._opened(), "before_cursor_execute", lambda *said: executed.append((said[2], said[3]))
+    )
+    assert lease(rows)
+    ((text, values),) = [each for each in executed if each[0].startswith("WITH")]
     with database.read() as connection:
-        plan = "\n".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+        steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values)
+        plan = "\n".join(row[3] for row in steps)
     assert "USING INDEX imagefactory_jobs_due (state=? AND due_s<?)" in plan
     assert "TEMP B-TREE" not in plan
 
 
 def test_postgresql_passes_over_what_another_one_takes() -> None:
-    text = str(_leased(KINDS, 1, "me", 1.0, 1.0).compile(dialect=postgresql.dialect()))
+    text = str(LEASED.compile(dialect=postgresql.dialect()))
     assert "FOR UPDATE SKIP LOCKED" in text
     assert text.startswith("WITH due AS")
 
