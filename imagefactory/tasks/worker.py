@@ -211,7 +211,6 @@ class Workers:
                 self._trouble.end()
             if job is not None:
                 self._busy_s = now_s
-                self.wake()  # there may be one for the other threads, too
             elif calls == self._calls:
                 self._next_s = now_s + (_IDLE_S if now_s - self._busy_s < _QUIET_S else _LONG_IDLE_S)
             return job

@@ -435,6 +435,49 @@ def test_what_was_done_while_the_catalog_was_locked_is_reported_later(
     assert said(caplog) == TROUBLE
 
 
+def test_an_idle_thread_that_can_read_does_not_say_that_it_goes_on(
+    rows: JobRows,
+    hire: Callable[..., Workers],
+    lock: Callable[[], sqlite3.Connection],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another one can't report what it did."""
+    (token,) = toys(rows, "a")
+    locked: list[sqlite3.Connection] = []
+
+    def kind(job: JobRow, report: Report) -> Mapping[str, object]:
+        locked.append(lock())
+        return {}
+
+    workers = hire(kind, workers=2)
+    workers.start()
+    assert eventually(lambda: said(caplog) == TROUBLE[:1])
+    for _ in range(5):
+        workers.wake()
+        time.sleep(0.05)
+    assert said(caplog) == TROUBLE[:1]
+    locked[0].close()
+    assert eventually(lambda: one(rows, token).state == "done")
+    assert eventually(lambda: said(caplog) == TROUBLE)
+
+
+def test_it_says_that_it_goes_on_where_others_have_done_the_work(
+    rows: JobRows,
+    hire: Callable[..., Workers],
+    lock: Callable[[], sqlite3.Connection],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    toys(rows, "a")
+    locked = lock()
+    workers = hire(nothing)
+    workers.start()
+    assert eventually(lambda: said(caplog) == TROUBLE[:1])
+    locked.close()
+    rows.lease(["toy"], 1, "another", 600.0, 5)
+    workers.wake()
+    assert eventually(lambda: said(caplog) == TROUBLE)
+
+
 def test_a_worker_without_a_catalog_says_so_when_it_is_to_work_once(
     rows: JobRows, hire: Callable[..., Workers], lock: Callable[[], sqlite3.Connection]
 ) -> None:
