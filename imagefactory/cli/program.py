@@ -14,6 +14,7 @@ from .catalog import catalog
 from .common import Commands
 from .config import config
 from .evict import evict
+from .jobs import jobs
 from .programs import programs
 from .purge import purge
 from .serve import serve
@@ -21,6 +22,7 @@ from .stats import stats
 from .url import url
 from .verify import rebuild, verify
 from .warm import warm
+from .worker import worker
 
 __all__ = ["main"]
 
@@ -65,3 +67,5 @@ main.add_command(warm)
 main.add_command(url)
 main.add_command(programs)
 main.add_command(catalog)
+main.add_command(worker)
+main.add_command(jobs)
