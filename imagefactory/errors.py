@@ -10,12 +10,14 @@
     │   │   ├── WrongSignature   it has one that is not right
     │   │   └── Expired          it was right until a while ago
     │   ├── NotFound         404 no such picture; one text for every reason
+    │   │   └── NoSuchJob        no such job
     │   ├── MethodNotAllowed 405
     │   ├── UnderWay         409 another request is writing there at this moment
     │   ├── LengthRequired   411 a body without a length
     │   ├── Exists           412 there is another picture at this address, or not the one that was named
     │   ├── BodyTooLarge     413 what was sent along is too long
     │   ├── WrongType        415 what was sent along is not of the type that it has to be
+    │   │   └── WrongPicture     or no picture that is taken here
     │   ├── Truncated        422 the body ended too early
     │   ├── DigestMismatch   422 the body is not the one that its digest says
     │   ├── Undecodable      422 the file is a broken picture
@@ -63,6 +65,7 @@ __all__ = [
     "MethodNotAllowed",
     "MissingExtra",
     "NoSpace",
+    "NoSuchJob",
     "NotFound",
     "OutOfMemory",
     "ProgramFailed",
@@ -79,6 +82,7 @@ __all__ = [
     "Unavailable",
     "Undecodable",
     "Unsigned",
+    "WrongPicture",
     "WrongSignature",
     "WrongType",
     "nearest",
@@ -207,6 +211,13 @@ class NotFound(RequestError):
         super().__init__("there is no picture at this address")
 
 
+class NoSuchJob(NotFound):
+    """There is no job with this id, or it was done long ago."""
+
+    def __init__(self) -> None:
+        RequestError.__init__(self, "there is no job with this id, or it was done long ago")
+
+
 class MethodNotAllowed(RequestError):
     """The method is not one of *allowed* (RFC 9110 §15.5.6)."""
 
@@ -251,15 +262,16 @@ class Exists(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """A request, or *what* is in it, came with more bytes than the *limit* (RFC 9110 §15.5.14)."""
+    """A request, or *what* is in it, came with more bytes, or another *unit*, than the *limit* (RFC 9110
+    §15.5.14)."""
 
     status = 413
     code = "body_too_large"
 
-    def __init__(self, limit: int, what: str = "a request") -> None:
+    def __init__(self, limit: int, what: str = "a request", unit: str = "bytes") -> None:
         self.limit = limit
         self.what = what
-        super().__init__(f"{what} may have {limit} bytes here, this one has more")
+        super().__init__(f"{what} may have {limit} {unit} here, this one has more")
 
 
 class Truncated(RequestError):
@@ -308,6 +320,13 @@ class WrongType(RequestError):
         self.given = given
         self.wanted = wanted
         super().__init__(f"Content-Type is {given[:100]!r}, and has to be {wanted}")
+
+
+class WrongPicture(WrongType):
+    """What was sent is not a picture of a format that is taken here, or not of the one that its name says."""
+
+    def __init__(self, problem: str) -> None:
+        RequestError.__init__(self, problem)
 
 
 # What the decoder says of some bytes, it says again. Only other bytes, settings or decoders change that; the

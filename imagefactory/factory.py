@@ -6,10 +6,15 @@ no process is started before the first use.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
+from .catalog.database import Database
+from .catalog.jobs import JobRows
+from .catalog.pictures import PictureRows
 from .common.cores import cores
 from .config import Config
 from .engine.counters import Counters
@@ -20,7 +25,9 @@ from .engine.health import Health
 from .engine.identify import Identifier, read_source
 from .engine.made import unstored_header, with_header
 from .engine.maker import Maker
+from .engine.posted import Lent, PostedPictures
 from .engine.resolve import Resolver
+from .errors import RequestError
 from .model.job import Renderer
 from .model.program import Run
 from .model.source import Header, Source
@@ -28,15 +35,19 @@ from .storage.disk import DiskStore
 from .storage.memory import MemoryStore
 from .storage.originals import Originals
 from .storage.protocols import Sources, Store
+from .tasks.presets import PresetsKind
+from .tasks.syncing import SyncKind
+from .tasks.worker import Workers
 from .upkeep.keeper import Keeper
 from .upkeep.purge.disk_remover import DiskRemover
 from .upkeep.purge.memory_remover import MemoryRemover
 from .upkeep.purge.purger import Purger
+from .uploads.intake import Intake
 from .urls.access import Access
 from .urls.query import Request
 from .workers.rendering import InThread, open_renderer, slots
 
-__all__ = ["Parts", "Site", "assemble", "open_disk", "open_purger", "open_sources", "site_of"]
+__all__ = ["Parts", "Site", "Taking", "assemble", "open_disk", "open_purger", "open_sources", "site_of"]
 
 # Threads of a server that are never taken by requests that render, queue or follow: they answer hits.
 _FREE_THREADS = 8
@@ -80,9 +91,38 @@ class Site:
         return unstored_header(self.sources, InThread(), self.resolver, source, run)
 
 
+@dataclass(slots=True)
+class Taking:
+    """What takes pictures in and works in the background, where there is a catalog. *markup* is what stands
+    in a page for the picture at a path; doors that have templates set it."""
+
+    database: Database
+    pictures: PictureRows
+    jobs: JobRows
+    workers: Workers
+    sync: SyncKind
+    intake: Intake
+    posted: PostedPictures
+    markup: Callable[[str], str] = field(default=lambda path: "")
+
+    process: int = 0
+
+    def look(self) -> None:
+        """What a server process does beside requests, to be called now and then: work, and at its start have
+        the catalog brought to the folder."""
+        if self.process != os.getpid():
+            try:
+                self.jobs.enqueue([("sync", "")])
+            except RequestError:  # it is in the log, and tried again
+                return
+            self.process = os.getpid()
+        self.workers.start()
+
+
 @dataclass(frozen=True, slots=True)
 class Parts(Site):
-    """All parts of a site with its cache. *disk* is its *store* where that lies on the disk, else None."""
+    """All parts of a site with its cache. *disk* is its *store* where that lies on the disk, else None;
+    *taking* is None without a catalog."""
 
     store: Store
     disk: DiskStore | None
@@ -95,6 +135,7 @@ class Parts(Site):
     generator: Generator
     keeper: Keeper
     purger: Purger
+    taking: Taking | None = None
 
     @property
     def has_placeholders(self) -> bool:
@@ -157,26 +198,62 @@ def assemble(
         hashing,
         may_give_originals=site.access.has_originals,
     )
-    maker = Maker(
-        config,
-        renderer,
-        site.sources,
-        store,
-        finder,
-        identifier,
-        site.resolver,
-        gate,
-        counters,
-        health,
-        keeper,
-    )
-    generator = Generator(identifier, site.resolver, finder, maker, store.start)
+
+    def maker_of(sources: Sources, identifier: Identifier) -> Maker:
+        return Maker(
+            config,
+            renderer,
+            sources,
+            store,
+            finder,
+            identifier,
+            site.resolver,
+            gate,
+            counters,
+            health,
+            keeper,
+        )
+
+    maker = maker_of(site.sources, identifier)
+
+    def start() -> None:
+        store.start()
+        if parts.taking is not None:
+            parts.taking.intake.receiver.sweep()
+
+    generator = Generator(identifier, site.resolver, finder, maker, start)
 
     def prepare() -> None:
         generator.start()
         keeper.flush()  # the last use of each variant, as far as this process knows
 
-    return Parts(
+    taking = None
+    if config.has_catalog:
+        lent = Lent()
+        of_lent = Identifier(
+            lent,
+            MemoryStore(1).index.sources,
+            renderer,
+            site.resolver.programs,
+            read_header,
+            gate,
+            hashing,
+            health,
+            clock,
+            timeout_s,
+        )
+        posted = PostedPictures(
+            lent,
+            renderer,
+            gate,
+            timeout_s,
+            site.resolver,
+            finder,
+            maker_of(lent, of_lent),
+            generator.start_once,
+        )
+        taking = _taking(site, renderer, gate, generator, maker, identifier, posted, counters)
+    parts = Parts(
         config,
         clock,
         site.sources,
@@ -193,7 +270,40 @@ def assemble(
         generator,
         keeper,
         open_purger(config, store, site.sources, clock, prepare),
+        taking,
     )
+    return parts
+
+
+def _taking(
+    site: Site,
+    renderer: Renderer,
+    gate: Gate,
+    generator: Generator,
+    maker: Maker,
+    identifier: Identifier,
+    posted: PostedPictures,
+    counters: Counters,
+) -> Taking:
+    config = site.config
+    database = Database(config)
+    pictures, jobs = PictureRows(database), JobRows(database, site.clock)
+
+    def markup(path: str) -> str:
+        return taking.markup(path)
+
+    presets = PresetsKind(generator, site.resolver, identifier, maker, config.uploads.presets, markup)
+    sync = SyncKind(site.sources, identifier, pictures, jobs, site.clock)
+    workers = Workers(jobs, {"presets": presets, "sync": sync}, config.tasks, counters)
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        with gate.enter(), gate.render(config.render.timeout_s):
+            yield
+
+    intake = Intake(config, database, pictures, jobs, site.sources, renderer, turn, workers.wake, site.clock)
+    taking = Taking(database, pictures, jobs, workers, sync, intake, posted)
+    return taking
 
 
 def open_sources(config: Config) -> Originals:

@@ -8,6 +8,7 @@ nobody, and one writes at a time. After a loss of power the last transactions of
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import threading
 import weakref
@@ -20,9 +21,12 @@ from ..config import Config
 from ..errors import CatalogUnavailable, ConfigError, MissingExtra, NoSpace
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection as Connection
+    from sqlalchemy import Engine
 
 __all__ = ["UPLOADS_FOLDER", "Database", "database_url"]
+
+_log = logging.getLogger(__name__)
 
 # Below the pictures: a name that begins with a dot is in no walk, and 404.
 UPLOADS_FOLDER = ".uploads"
@@ -49,6 +53,7 @@ class Database:
         self._settings = config.catalog
         self._in_use: tuple[int, Engine] | None = None  # and the process that opened it
         self._lock = os.getpid(), threading.Lock()
+        self.problem = ""  # why it can't be used now
         _databases.add(self)
 
     @property
@@ -56,17 +61,50 @@ class Database:
         """Whether it is a file of SQLite."""
         return self.url.startswith("sqlite")
 
+    def open(self) -> None:
+        """Find out whether it can be used, for who starts something. Raises also ConfigError, for a URL of no
+        database and for a database of a later version; to others that is CatalogUnavailable."""
+        try:
+            with self.read():
+                pass
+        except CatalogUnavailable as error:
+            if isinstance(error.__cause__, ConfigError):
+                raise error.__cause__ from None
+            raise
+
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write: committed at the end of the block, or nothing of it is done."""
-        with _ours(), self._opened().begin() as connection:
+        with self._guarded(), self._opened().begin() as connection:
             yield connection
+
+    def commit(self, connection: Connection) -> None:
+        """Commit what *connection*, of ``write``, has done; nothing more is to be done in its block."""
+        transaction = connection.get_transaction()
+        if transaction is not None:
+            transaction.commit()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that reads, and waits for no writer."""
-        with _ours(), self._opened().connect() as connection:
+        with self._guarded(), self._opened().connect() as connection:
             yield connection.execution_options(imagefactory_reads=True)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn what the database says into our errors; say once in the log that it can't be used, and once
+        that it can again."""
+        try:
+            with _ours():
+                yield
+        except _FromDatabase as error:
+            if not self.problem:
+                _log.warning("the catalog can't be used, uploads and background work wait: %s", error)
+            self.problem = str(error)
+            raise error.ours from error.__cause__
+        if self.problem:
+            self.problem = ""
+            _log.warning("the catalog works again")
 
     def close(self) -> None:
         """Close the connections of this process that nobody uses. The next use is as the first one."""
@@ -146,7 +184,7 @@ class Database:
         try:
             Path(name).parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise _from_disk(error) from error
+            raise _FromDatabase(_from_disk(error), error.strerror or str(error)) from error
 
 
 def _let_go() -> None:
@@ -197,9 +235,16 @@ def _bring_up(engine: Engine) -> None:
         connection.execute(update(versions).values(version=len(STEPS)))
 
 
+class _FromDatabase(Exception):
+    """What the database said, and the error of *ours* that it is."""
+
+    def __init__(self, ours: CatalogUnavailable | NoSpace, reason: str) -> None:
+        self.ours = ours
+        super().__init__(reason)
+
+
 @contextmanager
 def _ours() -> Iterator[None]:
-    """Turn what a database says into our errors."""
     try:
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError
     except ImportError as error:
@@ -207,11 +252,12 @@ def _ours() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if _FULL & {getattr(error.orig, "sqlite_errorname", ""), getattr(error.orig, "sqlstate", "")}:
-            raise NoSpace from error
-        raise CatalogUnavailable(str(error.orig)) from error
-    except SQLAlchemyError as error:
-        raise CatalogUnavailable(str(error)) from error
+        reason = str(error.orig)
+        names = getattr(error.orig, "sqlite_errorname", ""), getattr(error.orig, "sqlstate", "")
+        ours = NoSpace() if _FULL.intersection(names) else CatalogUnavailable(reason)
+        raise _FromDatabase(ours, reason) from error
+    except (SQLAlchemyError, ConfigError) as error:
+        raise _FromDatabase(CatalogUnavailable(str(error)), str(error)) from error
 
 
 def _from_disk(error: OSError) -> CatalogUnavailable | NoSpace:

@@ -29,6 +29,7 @@ _AT_ONCE = 1000
 _MOST_OF_A_PAGE = 1000
 _WORDS = 4
 _RACY = " racy"
+_SYNCED = "synced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,27 @@ class PictureRows:
 
                 count += writing.execute(delete(pictures).where(pictures.c.path.in_(some))).rowcount
         return count
+
+    def was_synced(self) -> bool:
+        """Whether these rows were ever those of all files in the folder."""
+        with self._database.read() as connection:
+            from sqlalchemy import select
+
+            from .schema import events
+
+            return (
+                connection.execute(select(events.c.name).where(events.c.name == _SYNCED)).first() is not None
+            )
+
+    def note_synced(self, now_s: float) -> None:
+        """Remember that at unix time *now_s* they are."""
+        with self._database.write() as connection:
+            from sqlalchemy import delete, insert
+
+            from .schema import events
+
+            connection.execute(delete(events).where(events.c.name == _SYNCED))
+            connection.execute(insert(events).values(name=_SYNCED, time_s=now_s))
 
     def count(self) -> int:
         """How many pictures there are."""

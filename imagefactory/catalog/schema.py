@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-__all__ = ["NOT_READY", "STEPS", "jobs", "pictures", "versions"]
+__all__ = ["NOT_READY", "STEPS", "events", "jobs", "pictures", "versions"]
 
 _metadata = MetaData()
 # SQLite numbers rows by itself only where the key is INTEGER.
@@ -64,6 +64,14 @@ pictures = Table(
     Index("imagefactory_pictures_received", "received", **_where("received <> digest")),
     Index("imagefactory_pictures_state", "state", "path", **_where(NOT_READY)),
     Index("imagefactory_pictures_added", "added_s"),
+)
+
+# What happened once, and when, in unix seconds.
+events = Table(
+    "imagefactory_events",
+    _metadata,
+    Column("name", String(64), primary_key=True),
+    Column("time_s", Float, nullable=False),
 )
 
 # *token* is what others know a job by: it can't be guessed. *subject* makes the same work one job. *due_s* is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,13 +11,11 @@ from typing import Any
 
 import click
 
-from ..catalog.database import Database
-from ..catalog.pictures import Picture, PictureRows
+from ..catalog.pictures import Picture
 from ..common.units import count_text, size_text
-from ..errors import ConfigError, RequestError
-from ..factory import Parts, assemble
+from ..factory import Parts, Taking, assemble
 from ..upkeep.syncing import compare
-from ..upkeep.syncing import sync as bring_to_folder
+from .catalogs import catalog_errors, need_catalog, taking_of
 from .common import Failure, as_json, check_owner, load
 from .progress import progress
 from .stats import _printable, _table
@@ -26,12 +23,6 @@ from .stats import _printable, _table
 __all__ = ["catalog"]
 
 _SHOWN = 20
-_NONE = """there is no catalog in the config; write
-
-[catalog]
-url = "sqlite:////var/lib/imagefactory/catalog.db"
-
-or a token in [uploads], which brings one beside the pictures"""
 _TEXTS = {
     "missing": "has no row",
     "gone": "has a row and no file",
@@ -88,15 +79,7 @@ def sync(file: Path | None, may_empty: bool, is_json: bool) -> None:
       130  stopped by Ctrl-C
     """
     with _open(file) as opened, progress(None, "files", "sync") as bar:
-        parts = opened.parts
-        done = bring_to_folder(
-            parts.sources,
-            parts.identifier,
-            opened.rows,
-            time.time,
-            on_progress=bar.update,
-            may_empty=may_empty,
-        )
+        done = opened.taking.sync.sync(bar.update, may_empty=may_empty)
     if is_json:
         _print_json(asdict(done))
     else:
@@ -133,11 +116,13 @@ def duplicates(file: Path | None, is_json: bool) -> None:
     """
     with _open(file) as opened:
         if is_json:
-            found = [{"sha256": digest, "paths": paths} for digest, paths in opened.rows.duplicates()]
+            found = [
+                {"sha256": digest, "paths": paths} for digest, paths in opened.taking.pictures.duplicates()
+            ]
             _print_json({"duplicates": found})
             return
         count = 0
-        for digest, paths in opened.rows.duplicates():
+        for digest, paths in opened.taking.pictures.duplicates():
             count += len(paths) - 1
             click.echo(digest)
             for path in paths:
@@ -176,7 +161,7 @@ def list_(file: Path | None, q: str, state: str, digest: str, after: str, limit:
     found: list[Picture] = []
     with _open(file) as opened:
         while True:
-            page, after = opened.rows.page(after, limit - len(found), q, state, digest.lower())
+            page, after = opened.taking.pictures.page(after, limit - len(found), q, state, digest.lower())
             found += page
             if len(found) >= limit or not after:
                 break
@@ -214,13 +199,13 @@ def check(file: Path | None, may_hash: bool, is_json: bool) -> None:
       2    wrong usage or config, or a cache of another user
       130  stopped by Ctrl-C
     """
-    with _open(file) as opened, progress(opened.rows.count(), "rows", "check") as bar:
+    with _open(file) as opened, progress(opened.taking.pictures.count(), "rows", "check") as bar:
         parts = opened.parts
         found = compare(
             parts.sources,
             parts.store.index.sources,
             parts.resolver.programs,
-            opened.rows,
+            opened.taking.pictures,
             may_hash=may_hash,
             on_progress=bar.update,
         )
@@ -244,26 +229,22 @@ class _Opened:
     """What the commands work with."""
 
     parts: Parts
-    rows: PictureRows
+    taking: Taking
 
 
 @contextmanager
 def _open(file: Path | None) -> Iterator[_Opened]:
     """The catalog of the config. Raises Failure where there is none, and for what fails in the block."""
     config = load(file)
-    if not config.has_catalog:
-        raise Failure(_NONE, 2)
+    need_catalog(config)
     check_owner(config)
     try:
-        parts = assemble(config)
-        database = Database(config)
-        yield _Opened(parts, PictureRows(database))
-        database.close()
-    except ConfigError as error:
-        raise Failure(str(error), 2) from error
-    except RequestError as error:
-        reason = getattr(error, "reason", "")
-        raise Failure(f"{error}{f': {reason}' if reason else ''}", 1) from error
+        with catalog_errors():
+            parts = assemble(config)
+            taking = taking_of(parts)
+            taking.database.open()
+            yield _Opened(parts, taking)
+            taking.database.close()
     except KeyboardInterrupt:
         raise Failure("stopped before the end; the next one does the rest", 130) from None
 

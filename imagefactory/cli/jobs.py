@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,19 +11,11 @@ import click
 from ..catalog.database import Database
 from ..catalog.jobs import STATES, JobRow, JobRows
 from ..common.units import count_text
-from ..config import Config
-from ..errors import CatalogUnavailable, ConfigError, MissingExtra, RequestError
-from .common import Failure, as_json, check_owner, load, print_json
+from .catalogs import catalog_errors, need_catalog
+from .common import as_json, check_owner, load, print_json
 from .stats import _table
 
-__all__ = ["catalog_errors", "jobs", "need_catalog"]
-
-_NO_CATALOG = """there is no catalog in the config, and so no queue; write
-
-[catalog]
-url = "sqlite:////var/lib/imagefactory/catalog.db"
-
-or a token in [uploads], which brings one beside the pictures"""
+__all__ = ["jobs"]
 
 
 @click.command()
@@ -64,8 +55,10 @@ def jobs(file: Path | None, is_failed: bool, is_retry: bool, limit: int, is_json
     config = load(file)
     need_catalog(config)
     check_owner(config)
-    rows = JobRows(Database(config), time.time)
+    database = Database(config)
+    rows = JobRows(database, time.time)
     with catalog_errors():
+        database.open()
         retried = rows.retry() if is_retry else None
         counts = rows.counts()
         found = rows.page("failed" if is_failed else "", limit) if limit else []
@@ -78,24 +71,6 @@ def jobs(file: Path | None, is_failed: bool, is_retry: bool, limit: int, is_json
             f"{count_text(retried, 'job')} that had failed {'begins' if retried == 1 else 'begin'} again"
         )
     click.echo("\n".join(_lines(counts, found)))
-
-
-def need_catalog(config: Config) -> None:
-    """Raise Failure where *config* has no catalog."""
-    if not config.has_catalog:
-        raise Failure(_NO_CATALOG, 2)
-
-
-@contextmanager
-def catalog_errors() -> Iterator[None]:
-    """Turn what goes wrong with the catalog into Failure."""
-    try:
-        yield
-    except (ConfigError, MissingExtra) as error:
-        raise Failure(str(error), 2) from error
-    except RequestError as error:
-        reason = error.reason if isinstance(error, CatalogUnavailable) else ""
-        raise Failure(f"{error}{f' ({reason})' if reason else ''}", 1) from error
 
 
 def _values(job: JobRow) -> Mapping[str, object]:

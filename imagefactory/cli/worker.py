@@ -13,19 +13,16 @@ from typing import Any
 
 import click
 
-from ..catalog.database import Database
-from ..catalog.jobs import JobRows
 from ..common.units import count_text
 from ..config import Config
 from ..errors import CatalogUnavailable
 from ..factory import Parts, assemble
 from ..markup.pictures import Pictures
 from ..servers.common import log_to_stderr
-from ..tasks.presets import PresetsKind
 from ..tasks.worker import Worked, Workers
 from . import warm
+from .catalogs import catalog_errors, need_catalog, taking_of
 from .common import Failure, load, open_cache
-from .jobs import catalog_errors, need_catalog
 
 __all__ = ["worker"]
 
@@ -95,19 +92,11 @@ def worker(file: Path | None, is_once: bool, workers: int | None) -> None:
 def _workers(config: Config) -> tuple[Parts, Workers]:
     """The workers that *config* asks for, and the parts of a site that they use. Raises Failure."""
     parts = assemble(config, store=open_cache(config))
-    pictures = Pictures(parts)
-    presets = PresetsKind(
-        parts.generator,
-        parts.resolver,
-        parts.identifier,
-        parts.maker,
-        config.uploads.presets,
-        lambda path: pictures.picture(path, alt="", sizes="100vw"),
-    )
-    rows = JobRows(Database(config), parts.clock)
+    taking, pictures = taking_of(parts), Pictures(parts)
+    taking.markup = lambda path: str(pictures.picture(path, alt="", sizes="100vw"))
     with catalog_errors(), suppress(CatalogUnavailable):  # which workers wait for
-        rows.counts()  # a mistake in the config is told now
-    return parts, Workers(rows, {"presets": presets}, config.tasks, parts.counters)
+        taking.database.open()
+    return parts, taking.workers
 
 
 class _Stopping:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from .programs import check_programs
 from .schema import Config
 from .values import Variable, key_text, plain, section
@@ -138,6 +138,10 @@ def check_agreement(config: Config) -> None:
         raise ConfigError("limits.sizes", "'signed' needs a key; write id = \"secret\" in [signing.keys]")
     if config.http.private and not config.signing.keys:
         raise ConfigError("http.private", 'this needs a key; write id = "secret" in [signing.keys]')
+    for name in config.uploads.presets:
+        if name not in config.presets:
+            near = nearest(name, config.presets) or "; write a section [presets.NAME]"
+            raise ConfigError("uploads.presets", f"there is no preset {name!r}{near}")
     if config.limits.sizes == "presets" and not config.presets:
         raise ConfigError("limits.sizes", "'presets' needs one; write a section [presets.NAME]")
 

@@ -62,8 +62,7 @@ class Generator:
         None. Raises NotFound, BadParameter, Undecodable, TooLarge, Busy, TimedOut, Unavailable; with a
         *waiter* also Underway, instead of waiting for another thread.
         """
-        if self._process != os.getpid():
-            self.start()
+        self.start_once()
         for _ in range(3):
             source = self._identifier.source(path, waiter)
             try:
@@ -101,6 +100,11 @@ class Generator:
         except NotFound:
             self._identifier.forget(answer.source)
             raise
+
+    def start_once(self) -> None:
+        """As ``start``, unless this process has begun."""
+        if self._process != os.getpid():
+            self.start()
 
     def start(self) -> None:
         """Begin to work in this process: once, before the first answer, and again after a fork."""

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..errors import StorageError
+from ..errors import RequestError, StorageError
 from ..factory import Parts
 from ..upkeep.stats import answered
 
@@ -26,6 +26,7 @@ class Reading:
     *counters* by name (see ``Counters``). *capacity* is what the cache may have now, *free* what the disk has
     left (None in memory mode). *gauges* are sums over *processes*. *troubles* are the parts of the cache
     that fail in any process. *is_fresh*: the index could be read; else its last known numbers are given.
+    *jobs* counts the background work by state.
     """
 
     time_s: float
@@ -39,6 +40,7 @@ class Reading:
     processes: int = 0
     troubles: frozenset[str] = frozenset()
     is_fresh: bool = True
+    jobs: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reader:
@@ -80,8 +82,16 @@ class Reader:
             max(1, len(reports)),
             frozenset(troubles | parts.health.troubles.keys()),
             is_fresh,
+            self._jobs(),
         )
         return self._last
+
+    def _jobs(self) -> Mapping[str, int]:
+        taking = self._parts.taking
+        try:
+            return taking.jobs.counts() if taking is not None else {}
+        except RequestError:
+            return self._last.jobs
 
 
 @dataclass(frozen=True, slots=True)

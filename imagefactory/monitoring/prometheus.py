@@ -32,7 +32,7 @@ _BY_ENCODING = {
         "Bytes of the originals of the variants that were sent whole: what would have been sent without us.",
     ),
 }
-# Name, help, labels; in the index as words in this order.
+# Name, help, labels; in the index as words in this order. Those with one label have "-" for the second.
 _HISTOGRAMS = (
     (
         "render_seconds",
@@ -44,6 +44,8 @@ _HISTOGRAMS = (
         "Time of the runs of external programs that made something: wall (run) and processor time (cpu).",
         ["program", "phase"],
     ),
+    ("upload_seconds", "Time of uploads that were answered: one file (put), or a form.", ["method"]),
+    ("job_seconds", "Time of pieces of background work.", ["kind"]),
 )
 _PLAIN = {
     "evicted variants": ("evicted_variants", "Variants removed to stay within the budget."),
@@ -53,6 +55,17 @@ _PLAIN = {
         "Answers that were cut off, as their program failed when a part of them had been sent.",
     ),
     "bypasses budget": ("budget_bypasses", "Variants that were not stored, as there was no room."),
+    "upload_bytes": ("upload_bytes", "Bytes of the pictures that were taken in, as they came."),
+}
+# Those with labels that are words of the counter: first word -> help, labels.
+_LABELLED = {
+    "program_runs": (
+        "Runs of external programs: ok, failed (no picture came of it) or stopped (over its time, killed).",
+        ["program", "result"],
+    ),
+    "uploads": ("Pictures that were sent: stored, present (were there), replaced or failed.", ["result"]),
+    "upload_rejected": ("Why pictures that were sent were not taken: codes of errors.", ["reason"]),
+    "jobs_finished": ("Pieces of background work: done, failed or retried.", ["kind", "result"]),
 }
 
 
@@ -94,7 +107,7 @@ def exposition(reading: Reading) -> bytes:
             for name, text, labels in _HISTOGRAMS:
                 histogram = HistogramMetricFamily(f"imagefactory_{name}", text, labels=labels)
                 for values, buckets in sorted(_histograms(reading.counters, name).items()):
-                    histogram.add_metric(values, *_cumulated(buckets))
+                    histogram.add_metric(values[: len(labels)], *_cumulated(buckets))
                 yield histogram
             yield from filled(GaugeMetricFamily, _gauges(reading))
 
@@ -120,11 +133,9 @@ def _counters(reading: Reading) -> Iterator[_Family]:
     for word, (name, text) in _BY_ENCODING.items():
         samples = [(words[1:], count) for words, count in _named(reading.counters, word, 2)]
         yield _Family(name, text, samples, ["encoding"])
-    runs = [(words[1:], count) for words, count in _named(reading.counters, "program_runs", 3)]
-    text = (
-        "Runs of external programs: ok, failed (no picture came of it) or stopped (over its time, or killed)."
-    )
-    yield _Family("program_runs", text, runs, ["program", "result"])
+    for name, (text, labels) in _LABELLED.items():
+        found = [(words[1:], count) for words, count in _named(reading.counters, name, 1 + len(labels))]
+        yield _Family(name, text, found, labels)
     for counted, (name, text) in _PLAIN.items():
         yield _Family(name, text, [((), reading.counters.get(counted, 0))])
 
@@ -145,6 +156,9 @@ def _gauges(reading: Reading) -> Iterator[_Family]:
         yield gauge("disk_free_bytes", "Bytes that the disk of the cache has left.", reading.free)
     yield gauge("memo_bytes", "Bytes of answers kept in memory.", gauges.get("memo_bytes", 0))
     yield gauge("memo_entries", "Answers kept in memory.", gauges.get("memo_entries", 0))
+    yield gauge("uploads_in_progress", "Uploads under way.", gauges.get("uploads_in_progress", 0))
+    jobs = [((state,), count) for state, count in sorted(reading.jobs.items())]
+    yield _Family("jobs", "Pieces of background work in the catalog.", jobs, ["state"])
     parts = [((part,), float(part in reading.troubles)) for part in _PARTS]
     yield _Family("trouble", "1 while this part of the cache fails.", parts, ["part"])
     yield gauge("index_readable", "0: the index can't be read, and these are old counts.", reading.is_fresh)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.cores import cores
 from ..config import Config, Server
+from ..errors import ConfigError, MissingExtra, RequestError
+from ..factory import Parts
 from ..web.app import create_app
 from ..web.fastpath import FastPath, SureHits
 from ..web.http.clients import Proxies
@@ -116,11 +118,27 @@ def make_app(config: Config) -> WSGIApplication:
     take_turns()
     app = create_app(config)
     parts = app.extensions["imagefactory"].parts
+    _open_catalog(parts)
     parts.generator.start()
     parts.keeper.start()  # a cache that is over its budget is brought down before anybody asks
     if not config.server.access_log:
         return app
     return AccessLog(app, config.server.access_log, Proxies(config.server.trusted_proxies))
+
+
+def _open_catalog(parts: Parts) -> None:
+    """Raise ConfigError where the catalog can never be used. One that is away for the moment is no reason to
+    show no pictures."""
+    if parts.taking is None:
+        return
+    try:
+        parts.taking.database.open()
+    except MissingExtra as error:
+        raise ConfigError(
+            "uploads.token" if parts.config.has_uploads else "catalog.url", str(error)
+        ) from error
+    except RequestError:
+        pass  # it is in the log
 
 
 def sure_hits(app: WSGIApplication) -> tuple[WSGIApplication, SureHits] | tuple[None, None]:

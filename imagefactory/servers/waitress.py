@@ -14,6 +14,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 
 from ..config import Config
+from ..web.http.admission import body_limit
 from .common import DRAIN_S, bind, make_app, max_connections, sure_hits, url
 from .prefork import run
 from .waitress_channel import Connections
@@ -39,12 +40,12 @@ def serve(config: Config, workers: int, on_ready: Callable[[str], None]) -> None
 
 def _adjustments(config: Config, **where: Any) -> Adjustments:
     """Waitress's settings for pictures."""
-    return Adjustments(
+    found = Adjustments(
         **where,
         threads=config.server.threads,
         asyncore_use_poll=True,  # select() ends at 1024 sockets
         max_request_header_size=64 * 1024,
-        max_request_body_size=64 * 1024,  # a purge, and nothing else, takes a body
+        max_request_body_size=2**62,  # each request has its own bound: ``Parser``
         # What is no file waits in memory for a slow client, never in a copy on the disk, and never with its
         # thread: Connections bounds how long, and how much in all.
         outbuf_overflow=2**40,
@@ -54,6 +55,8 @@ def _adjustments(config: Config, **where: Any) -> Adjustments:
         # them whoever comes through a proxy on this machine would look like a local program.
         clear_untrusted_proxy_headers=False,
     )
+    found.body_limit = partial(body_limit, config)
+    return found
 
 
 def _bind(config: Config) -> list[socket.socket]:

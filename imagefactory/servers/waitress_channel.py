@@ -35,9 +35,11 @@ __all__ = ["Connections", "Server"]
 
 _log = logging.getLogger(__name__)
 
-# For the whole header of a request, and for the whole request: what a purge may send has 64 kB.
+# For the whole header of a request, and for the whole request; an upload may take longer, as long as its body
+# comes at this pace on the whole.
 HEADER_S = 10.0
 REQUEST_S = 30.0
+READ_BYTES_S = 10_000
 # So much is read by a client in so many seconds, or it is cut off.
 WRITE_S = 30.0
 WRITE_BYTES = 30_000
@@ -211,7 +213,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.since, self.taken = now, taken
             return False
         if self.request is not None:
-            return now - self.since > (REQUEST_S if self.request.headers_finished else HEADER_S)
+            if not self.request.headers_finished:
+                return now - self.since > HEADER_S
+            return bool(now - self.since > REQUEST_S + self.request.body_bytes_received / READ_BYTES_S)
         self.taken = taken
         return now - self.since > IDLE_S
 

@@ -6,16 +6,24 @@ that is too large it asks for before it refuses it, and it ignores expectations 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import Error
+from werkzeug.http import HTTP_STATUS_CODES
 
 from ..engine.flights import Waiter
+from ..errors import BodyTooLarge, RequestError
+from ..web.http.admission import SMALL_BODY
+from ..web.http.responses import error_reply
 
 __all__ = ["Parser"]
 
 _CONTINUE = "100-continue"
+
+# What of method, decoded path and Authorization may have how long a body, in bytes. Raises RequestError.
+BodyLimit = Callable[[str, str, str], int]
 
 
 class _ExpectationFailed(Error):  # type: ignore[misc]  # waitress has no types
@@ -23,11 +31,25 @@ class _ExpectationFailed(Error):  # type: ignore[misc]  # waitress has no types
     reason = "Expectation Failed"
 
 
+class _Refused(Error):  # type: ignore[misc]
+    """One of our errors, in the form in which the app answers it."""
+
+    def __init__(self, error: RequestError) -> None:
+        super().__init__(str(error))
+        self._reply = error_reply(error)
+
+    def to_response(self, ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
+        status = self._reply.status
+        return f"{status} {HTTP_STATUS_CODES[status]}", list(self._reply.headers), self._reply.text
+
+
 class Parser(HTTPRequestParser):  # type: ignore[misc]
     """One request. *error* is the answer to what is no request, or one that we do not take; by *waiter* it
-    waits for what another one makes."""
+    waits for what another one makes. Its body may have *most* bytes: waitress reads it before the app is
+    asked, so who may send a large one is judged by the header."""
 
     error: Error | None = None
+    most = SMALL_BODY
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
@@ -36,6 +58,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def received(self, data: bytes) -> int:
         """How many bytes of *data* belong to the request."""
         count: int = super().received(data)
+        if not self.error and self.body_bytes_received > self.most:
+            self.error = _Refused(BodyTooLarge(self.most))
         if self.error:
             self.completed = True
         if self.completed:
@@ -46,6 +70,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def parse_header(self, header_plus: bytes) -> None:
         """Read the request line and the headers."""
         super().parse_header(header_plus)
+        self._limit()
         if self.version != "1.1":  # "MUST ignore that expectation" of HTTP/1.0
             return
         # A list, of which members may be empty (§5.6.1).
@@ -54,3 +79,17 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         unknown = sorted(expected - {_CONTINUE})
         if unknown:
             self.error = _ExpectationFailed(f"expect={unknown[0][:100]!r} is not {_CONTINUE}")
+
+    def _limit(self) -> None:
+        """Refuse a body that is too long, or that only the token would allow."""
+        if not self.content_length and not self.chunked:
+            return
+        limit: BodyLimit | None = getattr(self.adj, "body_limit", None)
+        try:
+            if limit is not None:
+                path = self.path.encode("latin-1", "replace").decode("utf-8", "replace")
+                self.most = limit(self.command, path, self.headers.get("AUTHORIZATION", ""))
+            if self.content_length > self.most:
+                raise BodyTooLarge(self.most)
+        except RequestError as error:
+            self.error = _Refused(error)

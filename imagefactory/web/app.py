@@ -64,8 +64,11 @@ def _health(factory: ImageFactory) -> Response:
     parts = factory.parts
     pictures, render = parts.sources.is_readable(), parts.renderer.is_working()
     troubles, is_up = parts.health.check(), pictures and render
-    status = "down" if not is_up else "degraded" if troubles else "ok"
+    catalog = parts.taking.database.problem if parts.taking is not None else ""
+    status = "down" if not is_up else "degraded" if troubles or catalog else "ok"
     values = {"status": status, "pictures": pictures, "render": render, "cache": troubles}
+    if parts.taking is not None:  # the reason may name a host or a file: it stands in the log
+        values["catalog"] = not catalog
     body = json.dumps(values) + "\n"
     response = Response(body, 200 if is_up else 503, mimetype="application/json")
     response.headers["Cache-Control"] = "no-store"

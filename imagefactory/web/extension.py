@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from flask import Flask, has_request_context, request
@@ -27,10 +28,13 @@ from ..model.job import Renderer
 from .fastpath import FastPath
 from .host_app import NAME, is_unwrapped
 from .http.routes import make_blueprint
+from .jobs import blueprint as jobs_blueprint
 from .pages.dashboard import blueprint as dashboard_blueprint
 from .pages.script import blueprint as script_blueprint
 from .picture import PictureView
+from .pictures import blueprint as pictures_blueprint
 from .purge import blueprint as purge_blueprint
+from .uploads import blueprint as uploads_blueprint
 
 __all__ = ["ImageFactory"]
 
@@ -90,16 +94,32 @@ class ImageFactory:
         view.fastpath = state.fastpath
         app.url_map.converters["imagefactory_path"] = _AnyPath
         rules = [f"{prefix}/<imagefactory_path:path>" for prefix in state.config.http.prefixes]
+        if state.config.has_uploads:
+            rules += state.config.http.prefixes  # POST /picture?scalex=640
         # Two slashes stay two, without a redirect.
         app.register_blueprint(make_blueprint(NAME, "picture", rules, view.picture, merge_slashes=False))
         app.register_blueprint(script_blueprint())
+        taking = state.parts.taking
+        if taking is not None:
+            taking.markup = partial(_markup, state.pictures)
+            state.parts.keeper.watchers.append(taking.look)  # in each process that serves
+            if state.config.has_uploads:
+                app.register_blueprint(uploads_blueprint(state.parts, taking, view.admission))
+            app.register_blueprint(jobs_blueprint(state.parts, taking))
         if state.config.admin.token:
             app.register_blueprint(purge_blueprint(state.parts))
+            if taking is not None:
+                app.register_blueprint(pictures_blueprint(state.parts, taking))
             app.register_blueprint(dashboard_blueprint(state.parts))
         if state.fastpath is None:
             _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
         else:
             app.wsgi_app = state.fastpath  # type: ignore[method-assign]  # Flask's own way to add middleware
+
+
+def _markup(pictures: Pictures, path: str) -> str:
+    """What stands in a page for the picture at *path*, below no request."""
+    return str(pictures.picture(path, alt="", sizes="100vw"))
 
 
 class _AppPictures(Pictures):

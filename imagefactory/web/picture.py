@@ -22,8 +22,11 @@ from .explain import NAME as EXPLAIN
 from .explain import explain
 from .fastpath import FastPath
 from .host_app import HostApp
+from .http.admission import Admission
+from .http.bodies import body_of
 from .http.counting import count_answer, count_reply
 from .http.flask_response import to_flask, with_headers
+from .http.packing import packed
 from .http.responses import (
     CHUNK,
     SMALL,
@@ -64,14 +67,19 @@ class PictureView:
         }
         if parts.config.admin.token:
             self._methods["DELETE"] = self._purged
+        self.admission = Admission(parts.config)
+        if parts.config.has_uploads:
+            parts.counters.meters.append(self.admission.gauges)
 
-    def picture(self, path: str) -> Response:
+    def picture(self, path: str = "") -> Response:
         """The view: a picture, or an error as JSON."""
         self._parts.keeper.start()
         pairs = None
         try:
             with suppress(BadParameter):
                 pairs = _pairs()
+            if request.method == "POST" and not path and self._parts.config.has_uploads:
+                return self._posted(pairs)
             return chosen(self._methods, request.method)(path, pairs)
         except RequestError as error:
             return self._failed(error, self._negotiated(pairs))
@@ -98,7 +106,7 @@ class PictureView:
     def _explained(self, path: str, pairs: _Pairs) -> Response:
         pairs = [pair for pair in pairs if pair[0] != EXPLAIN]
         values = explain(self._parts, path, pairs, request.environ)
-        return self._counted("explain", json_reply(200, values))
+        return self._counted("explain", packed(json_reply(200, values), request.environ))
 
     def _options(self, path: str, pairs: _Pairs | None) -> Response:
         return self._counted(
@@ -107,6 +115,34 @@ class PictureView:
 
     def _purged(self, path: str, pairs: _Pairs | None) -> Response:
         return self._counted("purge", purge_picture(self._parts, request.environ, path))
+
+    def _posted(self, pairs: _Pairs | None) -> Response:
+        """The variant of the picture that the request brings along, for who has the token of [uploads], or a
+        URL that is signed for no path."""
+        parts, environ, taking = self._parts, request.environ, self._parts.taking
+        if taking is None or pairs is None:
+            raise BadParameter("", "the query has bytes that are not UTF-8")
+        if self.admission.has_token(environ) or parts.access.signer is None or not _has(pairs, "s"):
+            self.admission.admit(environ)
+        else:
+            self.admission.count(environ)
+            parts.access.signer.check("", pairs, parts.clock())
+        asked = parts.resolver.request(pairs)
+        if asked.is_plain:
+            raise BadParameter("", "this needs a parameter that says what to make of it, such as scalex=640")
+        with self.admission.place():
+            body = body_of(environ)
+            receiver = taking.intake.receiver
+            with receiver.receive(body.reader, body.length, body.digest) as received:
+                accept = environ.get("HTTP_ACCEPT", "")
+                answer = taking.posted.answer(received.temp.number, received.digest, asked, accept)
+        answer = replace(answer, is_stable=False)  # no-store: what was sent may be private
+        reply = picture_reply(answer, asked, {"REQUEST_METHOD": "GET"}, self._http, parts.clock())
+        response = self._response(reply, answer)
+        if response is None:
+            raise Unavailable("the picture was removed from the cache this moment", retry_after_s=1)
+        count_answer(parts.counters, answer, reply.status, reply.stop - reply.start)
+        return response
 
     def _failed(self, error: RequestError, negotiated: Negotiated) -> Response:
         return self._counted(error.code, error_reply(error, negotiated, self._http))
@@ -207,6 +243,10 @@ class PictureView:
         """Let the fast path give this answer again, unless the host has put something before the view."""
         if self.fastpath and self.host.is_bare():
             self.fastpath.remember(request.environ, asked, answer)
+
+
+def _has(pairs: _Pairs, name: str) -> bool:
+    return any(each == name for each, _ in pairs)
 
 
 def _patience() -> Waiter | None:

@@ -181,7 +181,7 @@ def test_a_catalog_that_can_not_be_used_is_exit_1(run: Run, tmp_path: Path, comm
     (tmp_path / "c.db").write_text("this is no database" * 100)
     done = run(command)
     assert done.exit_code == 1
-    text = "Error: the catalog of pictures can't be used at the moment: file is not a database\n"
+    text = "Error: the catalog of pictures can't be used at the moment (file is not a database)\n"
     assert done.stderr.endswith(text)
 
 

@@ -37,6 +37,7 @@ class Counting(InThread):
         self.checks = 0
         self.before: Callable[[Job], object] = lambda job: None
         self.after: Callable[[Job], object] = lambda job: None
+        self.on_check: Callable[[], object] = lambda: None
 
     @property
     def renders(self) -> int:
@@ -48,6 +49,7 @@ class Counting(InThread):
 
     def check(self, source: Path, max_pixels: int, descriptor: int | None = None) -> Header | None:
         self.checks += 1
+        self.on_check()
         return super().check(source, max_pixels, descriptor)
 
     def render(self, job: Job) -> Rendered:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ...errors import Unauthorized
 
-__all__ = ["authorize", "is_authorized"]
+__all__ = ["authorize", "has_bearer", "is_authorized"]
 
 
 def is_authorized(environ: Mapping[str, object], token: str) -> bool:
@@ -18,16 +18,23 @@ def is_authorized(environ: Mapping[str, object], token: str) -> bool:
 
     Compared in constant time; logged nowhere.
     """
-    scheme, _, given = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
-    secret = given.strip().encode("latin-1", "replace")  # WSGI hands over bytes as Latin-1
-    if scheme.lower() == "basic":
-        try:
-            secret = base64.b64decode(secret, validate=True).partition(b":")[2]
-        except binascii.Error:
-            return False
-    elif scheme.lower() != "bearer":
+    header = str(environ.get("HTTP_AUTHORIZATION", ""))
+    scheme, _, given = header.partition(" ")
+    if scheme.lower() != "basic":
+        return has_bearer(header, token)
+    try:
+        secret = base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
         return False
     return bool(token) and hmac.compare_digest(secret, token.encode())
+
+
+def has_bearer(authorization: str, token: str) -> bool:
+    """Whether the header *authorization* is ``Bearer TOKEN``, and nothing else: a browser that knows a
+    password would send it also with the form of another site. Never with an empty token."""
+    scheme, _, given = authorization.partition(" ")
+    secret = given.strip().encode("latin-1", "replace")  # WSGI hands over bytes as Latin-1
+    return scheme.lower() == "bearer" and bool(token) and hmac.compare_digest(secret, token.encode())
 
 
 def authorize(environ: Mapping[str, object], token: str) -> None:

@@ -19,7 +19,7 @@ from werkzeug.http import http_date
 
 from ...config import Http
 from ...engine.answer import Answer
-from ...errors import MethodNotAllowed, RequestError, Unauthorized, Unavailable
+from ...errors import MethodNotAllowed, RequestError, TooMany, Unauthorized, Unavailable
 from ...storage.body import Body
 from ...urls.cache_tags import tag_header
 from ...urls.client_hints import NOTHING_NEGOTIATED, Negotiated
@@ -191,7 +191,7 @@ def error_reply(
     """The reply for *error*: JSON with its code and its public text. At the URL of a picture it has the
     headers of *http*, and those of what is *negotiated* there."""
     extra = []
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooMany):
         extra.append(("Retry-After", str(error.retry_after_s)))
     if isinstance(error, Unauthorized):
         extra.append(("WWW-Authenticate", 'Bearer realm="imagefactory"'))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +16,7 @@ from urllib.parse import quote, urlencode
 from flask import Blueprint, Response, request
 from werkzeug.http import HTTP_STATUS_CODES
 
+from ...catalog.pictures import Picture
 from ...common.units import ratio_text, size_text
 from ...errors import BeingWritten, NotFound, RequestError, SourceChanged, StorageError
 from ...factory import Parts
@@ -39,6 +41,7 @@ __all__ = ["blueprint"]
 
 _NAME = "imagefactory-dashboard"
 _PAGE = 24  # pictures on one page
+_LATEST = 8
 _SHOWN = 500  # variants on the page of one picture
 _POLICY = (
     "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src 'self'; "
@@ -119,14 +122,25 @@ class _Dashboard:
         text = arguments.get("q", "")[:200]
         page = max(1, arguments.get("page", 1, type=int))
         listing = self._list.read()
-        found = find_pictures(listing.pictures, text, order)
-        pages = max(1, math.ceil(len(found) / _PAGE))
-        page = min(page, pages)
         now_s = self._clock()
 
         def link(**changes: object) -> str:
             values = {"q": text, "by": order, **changes}
             return f"{_base()}?{urlencode({name: value for name, value in values.items() if value})}#pictures"
+
+        taking = self._parts.taking
+        latest, following = [], ""
+        if taking is not None:
+            latest = [self._row(_cached(each, {})) for each in taking.pictures.newest(_LATEST)]
+        if taking is not None and text:  # also those of which nothing is cached
+            rows, following = taking.pictures.page(arguments.get("after", "")[:2000], _PAGE, text)
+            by_digest = {each.digest: each for each in listing.pictures}
+            found = [_cached(each, by_digest) for each in rows]
+            pages = page = 1
+        else:
+            found = find_pictures(listing.pictures, text, order)
+            pages = max(1, math.ceil(len(found) / _PAGE))
+            page = min(page, pages)
 
         return self._page(
             "dashboard.html",
@@ -141,7 +155,9 @@ class _Dashboard:
             page=page,
             pages=pages,
             before=link(page=page - 1) if page > 1 else "",
-            after=link(page=page + 1) if page < pages else "",
+            after=link(after=following) if following else link(page=page + 1) if page < pages else "",
+            is_of_catalog=bool(taking is not None and text),
+            latest=latest,
             age=max(0, round(now_s - listing.time_s)) if found else 0,
             listing=listing,
             failures=list(reversed(self._parts.health.failures)),
@@ -158,6 +174,8 @@ class _Dashboard:
         if request.method == "POST":
             return self._purge(Selection(paths=(path,)), path)
         known = self._parts.store.index.sources.get(path)
+        if known is None and self._parts.taking is not None and self._parts.taking.pictures.get(path):
+            known = self._parts.source(path)  # nobody has asked for it yet
         if known is None:
             raise NotFound
         return self._picture_page(known.digest, known)
@@ -269,6 +287,12 @@ class _Dashboard:
 
     def _message_page(self, status: int, text: str) -> Response:
         return self._page("dashboard-message.html", status, title=HTTP_STATUS_CODES[status], text=text)
+
+
+def _cached(picture: Picture, known: Mapping[str, Cached]) -> Cached:
+    """What is cached of *picture*, as far as it is *known* by digest."""
+    found = known.get(picture.digest) or Cached("", picture.digest, 0, 0, 0.0, 0)
+    return replace(found, path=picture.path, others=0)
 
 
 _ORDER_TITLES = {

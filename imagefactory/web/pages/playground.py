@@ -11,12 +11,14 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import quote, urlencode
 
 from flask import Response, abort, request
 from markupsafe import Markup
 
+from ...catalog.pictures import READY
 from ...errors import Busy, NotFound, RequestError, Undecodable
 from ...factory import Parts
 from ...model.formats import ENCODINGS, PICTURE_SUFFIXES
@@ -31,6 +33,7 @@ __all__ = ["playground"]
 
 _PAGE = 60  # pictures on one page
 _AT_ONCE = 4  # requests for pages: one is made, the others wait, and all other threads are for pictures
+_PAGES_READ = 10  # of the catalog, for one page that leaves out what not everybody may see
 _PAGES_FOUND = 10  # pages of what was looked for: further ones would have to be counted up to
 _LARGE = 1280  # pixels of what stands for the original
 _WIDTHS = (320, 640, 1280)
@@ -44,6 +47,20 @@ _Query = Mapping[str, str | int]
 def playground(parts: Parts) -> Callable[[], Response]:
     """The view for ``/``."""
     return _Playground(parts).answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A page of the catalog: the *paths*, and from behind which one the next page begins."""
+
+    paths: list[str]
+    following: str
+    is_whole: bool = True
+    is_cut: bool = False
+
+    def find(self, text: str, start: int, stop: int) -> list[str]:
+        """They were found already."""
+        return self.paths
 
 
 class _Playground:
@@ -74,12 +91,30 @@ class _Playground:
         page, text = arguments.get("page", default=1, type=int), arguments.get("q", "")[:200]
         if not 1 <= page <= (_PAGES_FOUND if text.split() else 100_000):
             abort(404)
-        names = Names(is_whole=True) if self._limits.sizes == "signed" else self._names.read()
+        after = arguments.get("after", "")[:2000]
         try:
+            names = Names(is_whole=True) if self._limits.sizes == "signed" else self._read(text, after)
             with self._at_a_time():
                 return self._page(page, text, names)
-        except Busy as error:
+        except RequestError as error:
             return to_flask(error_reply(error))
+
+    def _read(self, text: str, after: str) -> Names | _Listed:
+        """The names to show: those of the catalog where there is one, else those of the folder."""
+        taking = self._parts.taking
+        if taking is None:
+            return self._names.read()
+        found: list[str] = []
+        following = after
+        for _ in range(_PAGES_READ):
+            rows, following = taking.pictures.page(following, _PAGE, text, state=READY)
+            found += [each.path for each in rows if self._is_listed(each.path)]
+            if not following or len(found) >= _PAGE:
+                break
+        if len(found) > _PAGE:  # the rest is on the next page
+            found = found[:_PAGE]
+            following = found[-1]
+        return _Listed(found, following)
 
     @contextmanager
     def _at_a_time(self) -> Iterator[None]:
@@ -93,13 +128,14 @@ class _Playground:
         finally:
             self._places.release()
 
-    def _page(self, page: int, text: str, names: Names) -> Response:
+    def _page(self, page: int, text: str, names: Names | _Listed) -> Response:
         """The page of pictures of *names* whose paths have all words of *text*."""
         is_signed = self._limits.sizes == "signed"
         first = (page - 1) * _PAGE
         found = names.find(text, first, first + _PAGE + 1)
         has_more = len(found) > _PAGE
         is_last = bool(text.split()) and page == _PAGES_FOUND
+        following = names.following if isinstance(names, _Listed) else ""
         base = f"{request.script_root}/"
         prefix = f"{request.script_root}{self._parts.config.http.prefixes[0]}/"
         thumb, large, links = self._queries()
@@ -116,8 +152,8 @@ class _Playground:
             "fixed": [name for name, values in self._presets.items() if "encoding" in values],
         }
 
-        def link(number: int) -> str:
-            values = {"q": text, "page": number}
+        def link(number: int, after: str = "") -> str:
+            values = {"q": text, "after": after} if after else {"q": text, "page": number}
             return f"{base}?{urlencode({name: value for name, value in values.items() if value})}"
 
         return self._pages.render(
@@ -130,7 +166,7 @@ class _Playground:
             pictures=found[:_PAGE],
             text=text,
             before=link(page - 1) if page > 1 else "",
-            after=link(page + 1) if has_more and not is_last else "",
+            after=link(0, following) if following else link(page + 1) if has_more and not is_last else "",
             again=link(page),
             names=names,
             is_not_all=has_more and is_last,
