@@ -619,8 +619,9 @@ def test_positions_may_hang_below_other_directories(tmp_path: Path, below: int, 
 @pytest.mark.parametrize("kind", [4, 0x5A5A])
 @pytest.mark.parametrize("is_below", [True, False])
 def test_an_offset_may_lead_into_other_data(tmp_path: Path, kind: int, is_below: bool) -> None:
-    """The notes of a camera maker read like a directory with positions. Behind the first directory is an offset,
-    and what it leads to is judged by the types of its entries; behind a directory below it is none."""
+    """The notes of a camera maker read like a directory with positions. Behind the first directory is an
+    offset, and what it leads to is judged by the types of its entries; behind a directory below it is none.
+    """
     notes = struct.pack("<H", 1000) + struct.pack("<HHII", GPS, kind, 1, 2**31) * 1000
     entries: Entries = {0x927C: (7, notes)}
     out = bytearray(b"II" + struct.pack("<HI", 42, 8))
