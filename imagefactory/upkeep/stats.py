@@ -109,8 +109,10 @@ def answered(counters: Mapping[str, float]) -> Answered:
     }
     for name, count in counters.items():
         words = name.split(" ")
-        if words[0] == "requests" and len(words) == 4 and words[1] not in ("explain", "options", "purge"):
-            sums[kinds.get(words[1], "errors")] += int(count)
+        if words[0] != "requests" or len(words) != 4 or words[1] in ("explain", "options", "purge", "upload"):
+            continue
+        if kind := kinds.get(words[1], "" if words[3] < "400" else "errors"):
+            sums[kind] += int(count)
     return Answered(**sums)
 
 

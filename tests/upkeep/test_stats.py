@@ -63,6 +63,7 @@ def test_each_sum_is_that_of_what_is_there(assemble: Callable[..., Parts], pictu
         ({"requests hit webp 304": 1, "requests miss webp 200": 1}, Answered(1, 1)),
         ({"requests bypass png 200": 4}, Answered(misses=4)),
         ({"requests original jpeg 200": 7, "requests not_found - 404": 2}, Answered(originals=7, errors=2)),
+        ({"requests stream - 200": 7, "requests upload - 201": 2, "requests upload - 415": 1}, Answered()),
         ({"requests options - 204": 9, "requests purge - 200": 9, "evicted variants": 9, "": 1}, Answered()),
     ],
 )  # fmt: skip
