@@ -620,8 +620,7 @@ def test_positions_may_hang_below_other_directories(tmp_path: Path, below: int, 
 @pytest.mark.parametrize("is_below", [True, False])
 def test_an_offset_may_lead_into_other_data(tmp_path: Path, kind: int, is_below: bool) -> None:
     """The notes of a camera maker read like a directory with positions. Behind the first directory is an
-    offset, and what it leads to is judged by the types of its entries; behind a directory below it is none.
-    """
+    offset, which is followed where the types of entries exist; behind a directory below it is none."""
     notes = struct.pack("<H", 1000) + struct.pack("<HHII", GPS, kind, 1, 2**31) * 1000
     entries: Entries = {0x927C: (7, notes)}
     out = bytearray(b"II" + struct.pack("<HI", 42, 8))
@@ -716,7 +715,7 @@ def test_many_chunks(tmp_path: Path) -> None:
 def claims(count: int) -> bytes:
     """A JPEG whose segments all claim the same 64 kB of entries."""
     head = b"\xff\xe1\xff\xffExif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 5000)
-    return b"\xff\xd8" + head * count + bytes(65_000)
+    return b"\xff\xd8" + (head + struct.pack("<HHII", 256, 4, 1, 48) * 4) * count + bytes(65_000)
 
 
 def bombs(count: int) -> bytes:
