@@ -29,16 +29,19 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {_HUFFMAN_TABLES, 0xC8, 0xCC}
 _MAX_SIDE = 65_500  # of libjpeg
 _MAX_INTERVAL = 65_535
 _BLOCK = 8
-# What stands behind the data of a part: nothing, for which libjpeg takes zeros and then grey; or 33 bytes
-# without a meaning (and without an FF), which begin with the bits 10, 01, 11. Where a table has few codes,
-# three of them were not enough: each was read as the end of the last block, of which a byte was lacking.
+# What stands behind the data of a part: nothing, for which libjpeg takes zeros and then grey; or bytes
+# without a meaning (and without an FF), which begin with the bits 10, 01, 11. As many as fill the blocks of
+# an MCU that are not shown: 33 bytes did not. Where a table has few codes, each of three was once read as the
+# end of the last block, of which a byte was lacking.
 _FILLERS = (
     b"",
     *(
-        bytes([start]) + bytes(byte % 254 + 1 for byte in hashlib.sha256(bytes([start])).digest())
+        bytes([start]) + bytes(byte % 254 + 1 for byte in hashlib.shake_256(bytes([start])).digest(255))
         for start in (0x9A, 0x6D, 0xE3, 0xB1, 0x47, 0xD6, 0x2C)
     ),
 )
+_LEAST_FILLER = 32
+_ALL_FILLERS = 2**22  # bytes in a file
 _FEW_CODES = 6
 _STRIP_ROWS = 256
 
@@ -122,8 +125,6 @@ def check_data(data: bytes) -> bool:
     jpeg = _parsed(data)
     if jpeg.process not in (*_SEQUENTIAL, _PROGRESSIVE, _LOSSLESS):
         return False
-    if jpeg.process in _SEQUENTIAL and jpeg.scans and len(jpeg.scans[0].components) == len(jpeg.components):
-        del jpeg.scans[1:]  # no decoder looks at what comes behind a scan with all components
     if not (_is_covered(jpeg) and all(_has_restarts(jpeg, scan) for scan in jpeg.scans)):
         raise _lacking()
     is_whole = _is_whole(jpeg)
@@ -356,6 +357,7 @@ def _needs_no_more(jpeg: _File) -> bool:
 def _pixels(jpeg: _File, filler: bytes) -> bytes:
     """The digest of the pixels with *filler* behind each part."""
     head = b"\xff\xd8" + jpeg.quantisation + jpeg.frame(jpeg.width, jpeg.height)
+    filler = filler[: max(_LEAST_FILLER, _ALL_FILLERS // sum(len(scan.parts) for scan in jpeg.scans))]
     scans = (scan.written(scan.interval, filler) for scan in jpeg.scans)
     picture = _opened(b"".join((head, *scans, b"\xff\xd9")))
     picture.load()
