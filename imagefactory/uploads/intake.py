@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..catalog.database import UPLOADS_FOLDER, Database
 from ..catalog.jobs import JobRows
@@ -44,6 +45,7 @@ from ..storage.claims import FileClaims
 from ..storage.protocols import Contents
 from ..tasks.syncing import presets_item
 from . import names
+from .completing import complete
 from .publishing import Place, place_of
 from .receiving import Received, Receiver, from_disk
 from .stripping import strip_gps
@@ -187,10 +189,9 @@ class Intake:
         if suffix not in names.SUFFIXES[kind]:
             wanted = " or ".join(f".{each}" for each in names.SUFFIXES[kind])
             raise WrongPicture(f"it is a picture of {header.format}, so its name has to end with {wanted}")
-        digest = received.digest
-        removed: tuple[str, ...] = ()
-        if self.settings.strip == "gps" and self._strip(received, kind):
-            digest, removed = _digest(descriptor), ("gps",)
+        removed = ("gps",) if self._strip(received, kind) else ()
+        is_completed = kind == "jpeg" and self._edit(received, complete)
+        digest = _digest(descriptor) if removed or is_completed else received.digest
         try:
             os.fsync(descriptor)
         except OSError as error:
@@ -245,9 +246,13 @@ class Intake:
         return ", ".join(self.settings.types)
 
     def _strip(self, received: Received, kind: str) -> bool:
+        return self.settings.strip == "gps" and self._edit(received, partial(strip_gps, kind=kind))
+
+    def _edit(self, received: Received, edit: Callable[[BinaryIO], bool]) -> bool:
+        """Have the file *received* changed by *edit*; whether it was."""
         try:
             with open(received.temp.number, "r+b", closefd=False) as file:
-                return strip_gps(file, kind)
+                return edit(file)
         except OSError as error:
             raise from_disk(error) from error
 

@@ -260,8 +260,32 @@ def test_a_picture_that_lacks_pixels_is_refused(uploads: FlaskClient, pictures: 
     for cut in (JPEG[: len(JPEG) * 3 // 4], JPEG[: len(JPEG) // 2] + b"\xff\xd9", PNG[:-30]):
         answer = put(uploads, "cut.png" if cut.startswith(PNG[:4]) else "cut.jpg", cut)
         assert (answer.status_code, answer.json["error"]) == (422, "undecodable")
-    assert put(uploads, "whole.jpg", JPEG[:-2]).status_code == 201
-    assert left(pictures) == ["whole.jpg"]
+    assert left(pictures) == []
+
+
+@pytest.mark.parametrize("is_progressive", [False, True])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_without_its_end_gets_one(
+    uploads: FlaskClient, pictures: Path, missing: int, is_progressive: bool
+) -> None:
+    whole = encoded(quarters(160, 120), quality=90, progressive=is_progressive)
+    values = put(uploads, "rex.jpg", whole[:-missing]).json
+    assert (values["status"], values["sha256"]) == (201, sha256(whole[:-missing]))
+    assert (pictures / "rex.jpg").read_bytes() == whole[:-missing] + b"\xff\xd9"
+    assert uploads.get("/picture/rex.jpg?scalex=40").status_code == 200
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(uploads: FlaskClient, pictures: Path) -> None:
+    thumbnail = encoded(quarters(20, 10))
+    segment = b"\xff\xe1" + (2 + len(thumbnail)).to_bytes(2, "big") + thumbnail
+    cut = JPEG[:2] + segment + JPEG[2:-2]
+    assert put(uploads, "rex.jpg", cut).status_code == 201
+    assert (pictures / "rex.jpg").read_bytes() == cut + b"\xff\xd9"
+
+
+def test_what_lies_behind_the_end_of_a_jpeg_stays(uploads: FlaskClient, pictures: Path) -> None:
+    put(uploads, "rex.jpg", JPEG + b"a trailer")
+    assert (pictures / "rex.jpg").read_bytes() == JPEG + b"a trailer"
 
 
 def test_no_folder_on_the_way_may_be_a_link(uploads: FlaskClient, pictures: Path, tmp_path: Path) -> None:
