@@ -19,13 +19,15 @@ CHECK_BODY = 256 * 1024  # a thousand digests as JSON
 
 
 class Admission:
-    """The rules of ``[uploads]``: its token, its rate, and at most ``concurrent`` at a time in a process."""
+    """The rules of ``[uploads]``: its token, its rate, and at most ``concurrent`` at a time in a process, but
+    no more than half of its threads: the others are for those who want to see pictures."""
 
     def __init__(self, config: Config) -> None:
         self._token = config.uploads.token
         self._proxies = Proxies(config.server.trusted_proxies)
         self._rates = Rates(config.uploads.rate)
-        self._places = threading.BoundedSemaphore(config.uploads.concurrent)
+        places = min(config.uploads.concurrent, max(1, config.server.threads // 2))
+        self._places = threading.BoundedSemaphore(places)
         self.under_way = 0
 
     def admit(self, environ: Mapping[str, object]) -> None:
