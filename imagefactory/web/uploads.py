@@ -68,8 +68,9 @@ class _Uploads:
 
     def answer(self, path: str = "") -> Response:
         """The view: all methods, and all errors as JSON."""
-        self._site.keeper.start()
         try:
+            self._site.generator.start_once()  # the first request of an app may be this one
+            self._site.keeper.start()
             return self._answered(path)
         except RequestError as error:
             self._reject(error)

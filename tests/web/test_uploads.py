@@ -93,6 +93,15 @@ def rows(client: FlaskClient) -> list[str]:
 # --- PUT
 
 
+def test_the_first_upload_sweeps_what_a_killed_server_left(uploads: FlaskClient, pictures: Path) -> None:
+    """An app that wsgi.py gives to another server has no start of its own."""
+    folder = pictures / ".uploads" / "tmp"
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / "0123456789ab").write_bytes(JPEG)
+    assert put(uploads, "rex.jpg", JPEG).status_code == 201
+    assert left(pictures) == ["rex.jpg"]
+
+
 def test_a_picture_is_there_at_once(uploads: FlaskClient, pictures: Path) -> None:
     answer = put(uploads, "dogs/rex.jpg", JPEG)
     assert answer.status_code == 201
