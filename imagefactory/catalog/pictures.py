@@ -99,18 +99,16 @@ class PictureRows:
 
     def get(self, path: str) -> Picture | None:
         """The picture at *path*."""
-        return self.known([path]).get(path)
+        with self._database.read() as connection:
+            row = connection.execute(_at_path(), {"path": path}).first()
+        return None if row is None else Picture(*row)
 
     def known(self, paths: Collection[str]) -> dict[str, Picture]:
         """The pictures at those of the *paths* that have a row."""
         found: dict[str, Picture] = {}
         for some in _some(paths):
             with self._database.read() as connection:
-                from .schema import pictures
-
-                found |= {
-                    each.path: each for each in _read(connection, _all().where(pictures.c.path.in_(some)))
-                }
+                found |= {row.path: Picture(*row) for row in connection.execute(_at_paths(), {"paths": some})}
         return found
 
     def present(self, digests: Collection[str]) -> dict[str, str]:
@@ -130,6 +128,12 @@ class PictureRows:
                 asked = asked.where(pictures.c.digest.in_(some))
                 found |= _pairs(connection, asked.where(pictures.c.state == READY))
         return found
+
+    def twin(self, path: str, digests: tuple[str, str], connection: Connection) -> str:
+        """Another path than *path* that has a picture with one of the *digests*, stored or received; empty
+        where there is none."""
+        values = {"path": path, "first": digests[0], "second": digests[1]}
+        return str(connection.execute(_twin(), values).scalar_one())
 
     def received(self, digests: Collection[str], connection: Connection | None = None) -> dict[str, str]:
         """For those of the *digests* of stored files that came as other bytes, the digest of these."""
@@ -294,6 +298,40 @@ def _all() -> Select[Any]:
     from .schema import pictures
 
     return select(*(pictures.c[name] for name in _NAMES))
+
+
+# Built once: for a picture that comes in, building them took longer than all that the database does.
+
+
+@cache
+def _at_path() -> Any:
+    from sqlalchemy import bindparam
+
+    from .schema import pictures
+
+    return _all().where(pictures.c.path == bindparam("path"))
+
+
+@cache
+def _at_paths() -> Any:
+    from sqlalchemy import bindparam
+
+    from .schema import pictures
+
+    return _all().where(pictures.c.path.in_(bindparam("paths", expanding=True)))
+
+
+@cache
+def _twin() -> Any:
+    from sqlalchemy import bindparam, func, select
+
+    from .schema import pictures
+
+    wanted: list[Any] = [bindparam("first"), bindparam("second")]
+    asked = select(pictures.c.path).where(pictures.c.path != bindparam("path"), pictures.c.state == READY)
+    stored = asked.where(pictures.c.digest.in_(wanted))
+    came = asked.where(pictures.c.received.in_(wanted), pictures.c.received != pictures.c.digest)
+    return select(func.coalesce(*(each.limit(1).scalar_subquery() for each in (stored, came)), ""))
 
 
 def _pairs(connection: Connection, asked: Select[Any]) -> dict[str, str]:

@@ -259,15 +259,15 @@ class Intake:
     def _same(self, received: Received, path: str, conditions: Conditions) -> Stored | None:
         """The answer where the bytes *received* are at *path* already, and known: they are not checked
         again."""
-        known = self._pictures.get(path)
-        if known is None or received.digest not in (known.digest, known.received):
-            return None
         try:
             with place_of(self._root, path, must_make=False) as place:
                 stamp = place.stamp()
-        except FileNotFoundError:
+        except (FileNotFoundError, BadParameter):
             return None
-        if stamp is None or not is_stamp(known.stamp, stamp, may_be_racy=True):
+        known = None if stamp is None else self._pictures.get(path)
+        if stamp is None or known is None or received.digest not in (known.digest, known.received):
+            return None
+        if not is_stamp(known.stamp, stamp, may_be_racy=True):
             return None
         if conditions.match is not None and not _names(conditions.match, {known.digest, known.received}):
             raise Exists("the picture at this address is not the one that If-Match names")
@@ -289,12 +289,11 @@ class Intake:
         patience_s = self._timeout_s if is_of_form else 0
         with self._claimed(path, patience_s), place_of(self._root, path) as place:
             is_there, is_same = self._judge(place, path, {received.digest, digest}, conditions)
-            others = self._pictures.present([digest, received.digest])
-            same_as = next((each for each in others.values() if each != path), "")
             now_s = self._clock()
 
-            def row(stamp: Stamp) -> Picture:
-                return Picture(
+            def note(stamp: Stamp, connection: Connection) -> tuple[str, str]:
+                """Write the row and the job; the token of the job, and another path with the same picture."""
+                picture = Picture(
                     path,
                     digest,
                     received.digest,
@@ -305,24 +304,23 @@ class Intake:
                     header.format,
                     added_s=now_s,
                 )
+                self._pictures.put([picture], connection)
+                twin = self._pictures.twin(path, (digest, received.digest), connection)
+                return self._enqueue(picture, connection), twin
 
             if is_same:
-                found = place.stamp()
-                if found is None:
+                stamp = place.stamp()
+                if stamp is None:
                     raise UnderWay
-                picture = row(found)
                 with self._database.write() as connection:
-                    self._pictures.put([picture], connection)
-                    job = self._enqueue(picture, connection)
+                    job, same_as = note(stamp, connection)
             else:
                 # The database is asked first: a file that nobody may hear of shall not be seen meanwhile.
                 with (
                     self._database.write() as connection,
                     place.published(received.temp, may_replace=is_there) as stamp,
                 ):
-                    picture = row(stamp)
-                    self._pictures.put([picture], connection)
-                    job = self._enqueue(picture, connection)
+                    job, same_as = note(stamp, connection)
                     self._database.commit(connection)
                 place.settle()
         self._wake()
@@ -332,7 +330,7 @@ class Intake:
             received.digest,
             received.bytes,
             digest,
-            picture.bytes,
+            stamp.size,
             header,
             same_as,
             removed,

@@ -195,6 +195,23 @@ def test_present_tells_digests_as_stored_and_as_received(rows: PictureRows) -> N
     assert rows.received(asked) == {sha("y"): came, sha("w"): sha("v")}
 
 
+def test_a_twin_is_another_path_with_the_same_picture_stored_or_received(rows: PictureRows) -> None:
+    came = sha("with a position")
+    rows.put(
+        [picture("a.jpg", "x"), picture("c.jpg", "y", received=came), picture("d.jpg", "z", state="off")]
+    )
+    with rows.transaction() as connection:
+
+        def twin(path: str, stored: str, received: str) -> str:
+            return rows.twin(path, (stored, received), connection)
+
+        assert twin("b.jpg", sha("x"), sha("x")) == "a.jpg"
+        assert twin("a.jpg", sha("x"), sha("x")) == ""
+        assert twin("b.jpg", sha("y"), came) == twin("b.jpg", sha("n"), came) == "c.jpg"
+        assert twin("b.jpg", came, came) == twin("b.jpg", sha("y"), sha("n")) == "c.jpg"
+        assert twin("b.jpg", sha("z"), sha("z")) == twin("b.jpg", sha("n"), sha("n")) == ""
+
+
 def test_newest_are_ready_ones_the_latest_first(rows: PictureRows) -> None:
     times = {"a": 3.0, "b": 5.0, "c": 1.0, "d": 5.0}
     rows.put([picture(name, added_s=time_s) for name, time_s in times.items()])
