@@ -174,7 +174,7 @@ class Intake:
         config gives to a file called *name*. Raises RequestErrors."""
         descriptor = received.temp.number
         if not may_be_picture(os.pread(descriptor, HEAD_BYTES, 0)):
-            raise self._unknown()
+            raise self.unknown()
         if path and (same := self._same(received, path, conditions)):
             return same
         is_of_form = not path
@@ -236,10 +236,11 @@ class Intake:
             except OSError as error:
                 raise from_disk(error) from error
         if found is None:
-            raise self._unknown()
+            raise self.unknown()
         return found
 
-    def _unknown(self) -> WrongPicture:
+    def unknown(self) -> WrongPicture:
+        """The error of what is no picture."""
         return WrongPicture(f"this is no picture in a known format; taken are {self._taken()}")
 
     def _taken(self) -> str:

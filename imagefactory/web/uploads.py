@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -161,18 +162,20 @@ class _Uploads:
         left empty."""
         try:
             name = safe_name(part.name) if part.name else ""
+            first = next(part.pieces, b"")
+            if not first:  # no file is made for it: a form may have very many of these
+                if name:
+                    raise self._intake.unknown()
+                return None
+            if not name:
+                raise BadParameter("path", "this file of the form has no name")
             stack = ExitStack()
-            received = stack.enter_context(self._intake.receiver.receive(part.pieces))
+            received = stack.enter_context(self._intake.receiver.receive(chain((first,), part.pieces)))
         except RequestError as error:
             self._reject(error)
             for _ in part.pieces:
                 pass
             return _problem(part.name, error)
-        if not name:
-            with stack:
-                if not received.bytes:
-                    return None
-                return _problem("", BadParameter("path", "this file of the form has no name"))
         return self._threads().submit(self._stored, stack, received, name, root)
 
     def _stored(self, stack: ExitStack, received: Received, name: str, root: str) -> _Result:

@@ -476,6 +476,18 @@ def test_what_is_no_file_of_a_form_is_left_out(uploads: FlaskClient) -> None:
     assert (answer.status_code, "no file" in answer.json["detail"]) == (400, True)
 
 
+def test_an_empty_file_of_a_form_is_no_picture(uploads: FlaskClient, pictures: Path) -> None:
+    """A name that can't be had is said first, and bytes without a name are a mistake."""
+    answer = post(uploads, ("a.jpg", b""), ("../b.jpg", b""), ("c.jpg", JPEG))
+    found = [(each["path"], each["status"]) for each in answer.json["files"]]
+    assert found == [("a.jpg", 415), ("../b.jpg", 400), ("c.jpg", 201)]
+    data = FORM % (b"", JPEG) + b"--x--"
+    kind = "multipart/form-data; boundary=x"
+    answer = uploads.post("/upload", data=data, content_type=kind, headers=BEARER)
+    assert (answer.status_code, "no name" in answer.json["files"][0]["detail"]) == (400, True)
+    assert left(pictures) == ["c.jpg"]
+
+
 def test_a_long_answer_is_packed_on_request(uploads: FlaskClient) -> None:
     files = [(f"{number}.jpg", JPEG) for number in range(5)]
     answer = post(uploads, *files, **{"Accept-Encoding": "br, gzip;q=0.5"})
