@@ -1,7 +1,7 @@
 # `make serve` and `make test` are all the set-up there is: Python 3.11 or newer, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve example test test-quick coverage check torture hold hostile bench bench-quick copying posters catalog encoders pictures clean
+.PHONY: serve example test test-quick coverage check torture hold hostile intake bench bench-quick copying posters catalog encoders pictures clean
 
 serve: .venv/serve
 	$(BIN)/imagefactory serve
@@ -49,6 +49,11 @@ hold: .venv/test
 # What a server does while its external programs hang, flood, crash and fork: make hostile N=200 SEED=0
 hostile: .venv/test
 	PYTHONPATH=tests $(BIN)/python -m support.hostile --number $(N) --seed $(SEED)
+
+# What vanishing and hostile clients and a killed server come to where pictures are taken in; 100 is all of it, half
+# an hour: make intake N=100 SEED=1 ONLY=truncation,memory,rate,parser,exactness,kills,full,hits
+intake: .venv/test
+	PYTHONPATH=tests $(BIN)/python -m support.intake --number $(N) --seed $(SEED) --only "$(ONLY)"
 
 # Side by side with what is installed of other servers, see docs/benchmarks.md: make bench ONLY=hits,cold PHOTOS=folder
 export PHOTOS BENCH_THUMBOR BENCH_IPX
