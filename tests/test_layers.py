@@ -52,6 +52,7 @@ IMPORTERS = {
     "rawpy": {"render/programs/raw.py"},
     "diskcache": {"storage/database.py"},
     "sqlalchemy": {"catalog"},
+    "limits": {"web/http/rates.py", "web/http/rate_storage.py"},
     "flask": {"web", "web/http", "web/pages"},
     "jinja2": {"web/pages/page.py"},
     "markupsafe": {"markup", "web/pages"},

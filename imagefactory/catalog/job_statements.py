@@ -29,6 +29,7 @@ __all__ = [
     "RENEW",
     "TOKENS",
     "enqueue",
+    "enqueued",
 ]
 
 # Of a job that begins, for the first time or again.
@@ -47,6 +48,12 @@ def enqueue(dialect: str) -> Any:
         set_={name: insert.excluded[name] for name in _BEGUN},
         where=(jobs.c.state == "done") | (jobs.c.state == "failed"),
     )
+
+
+@cache
+def enqueued(dialect: str) -> Any:
+    """The same for one job, with its token; without one where it waits or runs already."""
+    return enqueue(dialect).returning(jobs.c.token)
 
 
 TOKENS = select(jobs.c.subject, jobs.c.token).where(

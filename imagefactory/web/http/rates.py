@@ -41,11 +41,12 @@ class Rates:
     def _open(self) -> None:
         try:
             from limits import parse
-            from limits.storage import MemoryStorage
             from limits.strategies import MovingWindowRateLimiter
+
+            from .rate_storage import WindowStorage
         except ImportError as error:
             raise MissingExtra("uploads") from error
-        self._limiter, self._item = MovingWindowRateLimiter(MemoryStorage()), parse(self._rate)
+        self._limiter, self._item = MovingWindowRateLimiter(WindowStorage()), parse(self._rate)
         self._process = os.getpid()
 
 
