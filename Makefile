@@ -91,7 +91,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/serve: setup.cfg pyproject.toml | .venv/bin/python
-	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[fast]'
+	PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check -e '.[fast,uploads]'
 	touch $@
 
 .venv/test: .venv/serve
