@@ -121,22 +121,24 @@ def test_a_body_in_chunks_needs_a_digest(servers: Mapping[str, tuple[Server, Pat
     data = jpeg(200_000, "blue")
     digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
 
-    def chunked(path: str, *headers: str) -> bytes:
+    def chunked(path: str, *headers: str, may_send: bool = True) -> bytes:
         lines = [f"PUT /upload/{path} HTTP/1.1", "Host: x", f"Authorization: {BEARER}", *headers]
         lines += ["Transfer-Encoding: chunked", "Connection: close", "", ""]
         with socket.create_connection((server.host, server.port), timeout=20) as connection:
             connection.sendall("\r\n".join(lines).encode())
-            for start in range(0, len(data), 70_000):
+            for start in range(0, len(data), 70_000) if may_send else ():
                 piece = data[start : start + 70_000]
                 connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
-            connection.sendall(b"0\r\n\r\n")
+            connection.sendall(b"0\r\n\r\n" if may_send else b"")
             return connection.recv(65536)
 
     assert b" 201 " in chunked("chunks.jpg", f"Content-Digest: sha-256=:{digest}:")[:20]
     assert (pictures / "chunks.jpg").read_bytes() == data
-    # waitress puts the chunks together before the app is called, so their end is proven.
-    status = b" 201 " if name == "waitress" else b" 411 "
-    assert status in chunked("unproven.jpg")[:20]
+    # waitress puts the chunks together before the app is called, so their end is proven. The others refuse at
+    # once; a client that sends on may lose that answer with the connection.
+    is_proven = name == "waitress"
+    status = b" 201 " if is_proven else b" 411 "
+    assert status in chunked("unproven.jpg", may_send=is_proven)[:20]
 
 
 @pytest.mark.parametrize("name", NAMES)
