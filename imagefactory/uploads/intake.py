@@ -289,14 +289,15 @@ class Intake:
         # The files of a form may be the same, and are taken side by side: they wait for each other.
         patience_s = self._timeout_s if is_of_form else 0
         with self._claimed(path, patience_s), place_of(self._root, path) as place:
-            is_there, is_same = self._judge(place, path, {received.digest, digest}, conditions)
+            is_there, same = self._judge(place, path, (digest, received.digest), conditions)
+            stored = same or digest
             now_s = self._clock()
 
             def note(stamp: Stamp, connection: Connection) -> tuple[str, str]:
                 """Write the row and the job; the token of the job, and another path with the same picture."""
                 picture = Picture(
                     path,
-                    digest,
+                    stored,
                     received.digest,
                     stamp_text(stamp),
                     stamp.size,
@@ -309,7 +310,7 @@ class Intake:
                 twin = self._pictures.twin(path, (digest, received.digest), connection)
                 return self._enqueue(picture, connection), twin
 
-            if is_same:
+            if same:
                 stamp = place.stamp()
                 if stamp is None:
                     raise UnderWay
@@ -330,47 +331,50 @@ class Intake:
             200 if is_there else 201,
             received.digest,
             received.bytes,
-            digest,
+            stored,
             stamp.size,
             header,
             same_as,
-            removed,
+            removed if stored == digest else (),  # what is there may have come by hand
             job,
-            is_replaced=is_there and not is_same,
+            is_replaced=is_there and not same,
         )
 
     def _claimed(self, path: str, patience_s: float = 0) -> AbstractContextManager[object]:
         return _Claim(self._claims, path, patience_s)
 
-    def _judge(self, place: Place, path: str, digests: set[str], conditions: Conditions) -> tuple[bool, bool]:
-        """Whether there is a picture at *place*, and whether it is the one with *digests*. Raises Exists
-        where the *conditions* or the config do not let it be replaced."""
+    def _judge(
+        self, place: Place, path: str, digests: tuple[str, str], conditions: Conditions
+    ) -> tuple[bool, str]:
+        """Whether there is a picture at *place*, and if it is one of *digests*, stored or received, the
+        digest of its file. Raises Exists where the *conditions* or the config do not let it be replaced."""
         stamp = place.stamp()
         if stamp is None:
             if conditions.match is not None:
                 raise Exists("there is no picture at this address")
-            return False, False
+            return False, ""
         known = self._pictures.get(path)
         if known is not None and is_stamp(known.stamp, stamp, may_be_racy=True):
-            there = {known.digest, known.received}
+            stored, there = known.digest, {known.digest, known.received}
         else:
             try:
-                there = {self._sources.digest(path)[0]}
+                stored = self._sources.digest(path)[0]
             except SourceChanged:
                 raise UnderWay from None
             except RequestError:
-                there = set()
-        if there & digests:
-            return True, True
+                stored = ""
+            there = {stored}
+        if there.intersection(digests):
+            return True, stored
         if conditions.must_be_new:
             raise Exists("there is another picture at this address")
         if conditions.match is not None:
             if not _names(conditions.match, there):
                 raise Exists("the picture at this address is not the one that If-Match names")
-            return True, False
+            return True, ""
         if not self.settings.overwrite:
             raise Exists("there is another picture at this address, and [uploads] overwrite is off")
-        return True, False
+        return True, ""
 
     def _enqueue(self, picture: Picture, connection: Connection | None) -> str:
         return self._jobs.enqueue([presets_item(picture)], connection)[0]

@@ -259,6 +259,20 @@ def test_the_place_where_it_was_taken_is_not_stored(uploads: FlaskClient, pictur
     assert put(uploads, "rex.jpg", OTHER, If_Match=f'"{sha256(data)[:32]}"').status_code == 200
 
 
+def test_what_was_copied_there_by_hand_with_its_place_is_not_said_to_be_without(
+    uploads: FlaskClient, pictures: Path
+) -> None:
+    """The row and the answer are those of the file that is there, which an upload does not touch."""
+    data = with_position(quarters(160, 120))
+    (pictures / "rex.jpg").write_bytes(data)
+    for answer in (put(uploads, "rex.jpg", data), post(uploads, ("rex.jpg", data))):
+        values = answer.json.get("files", [answer.json])[0]
+        assert (values["status"], values["removed"], values["stored_sha256"]) == (200, [], sha256(data))
+    assert (pictures / "rex.jpg").read_bytes() == data
+    (row,) = uploads.get("/-/pictures", headers=OPERATOR).json["pictures"]
+    assert row["stored_sha256"] == sha256(data)
+
+
 def test_positions_may_be_kept(taking: Callable[..., FlaskClient], pictures: Path) -> None:
     data = with_position(quarters(160, 120))
     assert put(taking(uploads={"strip": "none"}), "rex.jpg", data).json["removed"] == []
