@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import Error
 from werkzeug.http import HTTP_STATUS_CODES
 
 from ..engine.flights import Waiter
-from ..errors import BodyTooLarge, RequestError
+from ..errors import BodyTooLarge, RequestError, Unauthorized
 from ..web.http.admission import SMALL_BODY
 from ..web.http.responses import error_reply
 
@@ -50,6 +50,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     error: Error | None = None
     most = SMALL_BODY
+    is_cut = False
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
@@ -65,11 +66,17 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if self.completed:
             # "A server MAY omit sending a 100 [...] if the framing indicates that there is no content".
             self.expect_continue = False
-        return count
+        return len(data) if self.is_cut else count
 
     def parse_header(self, header_plus: bytes) -> None:
         """Read the request line and the headers."""
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # a length with more digits than int() takes
+            raise ParsingError("Content-Length is invalid") from error
+        if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
+            # A proxy may see another end of the body than we do, and take it for a request (RFC 9112 §6.1).
+            raise ParsingError("Transfer-Encoding has no place beside Content-Length, nor in HTTP/1.0")
         self._limit()
         if self.version != "1.1":  # "MUST ignore that expectation" of HTTP/1.0
             return
@@ -91,5 +98,14 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
                 self.most = limit(self.command, path, self.headers.get("AUTHORIZATION", ""))
             if self.content_length > self.most:
                 raise BodyTooLarge(self.most)
+        except Unauthorized:
+            self._leave_body()
         except RequestError as error:
             self.error = _Refused(error)
+
+    def _leave_body(self) -> None:
+        """Hand the request on without its body, as the last one of its connection: the app refuses it, and
+        counts who guesses."""
+        self.is_cut = True
+        self.content_length, self.chunked, self.body_rcv = 0, False, None
+        self.headers |= {"CONTENT_LENGTH": "0", "CONNECTION": "close"}

@@ -180,3 +180,45 @@ def test_waitress_asks_for_no_body_that_it_will_refuse(servers: Mapping[str, tup
     with socket.create_connection((server.host, server.port), timeout=20) as connection:
         connection.sendall(head.encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_waitress_takes_no_body_that_others_may_see_the_end_of_elsewhere(
+    servers: Mapping[str, tuple[Server, Path]],
+) -> None:
+    """RFC 9112 §6.1: what follows is never taken for a request."""
+    server, _ = servers["waitress"]
+    behind = b"0\r\n\r\nGET /picture/tom.jpg?scalex=20 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    for version, *headers in (
+        ("1.1", "Transfer-Encoding: chunked", "Content-Length: 5"),
+        ("1.0", "Transfer-Encoding: chunked", "Connection: keep-alive"),
+        ("1.1", f"Content-Length: {'9' * 5000}"),
+        ("1.1", "Content-Length: 5", "Authorization: Bearer wrong"),
+    ):
+        lines = [f"PUT /upload/a.jpg HTTP/{version}", "Host: x", f"Authorization: {BEARER}", *headers, "", ""]
+        with socket.create_connection((server.host, server.port), timeout=20) as connection:
+            connection.sendall("\r\n".join(lines).encode() + behind)
+            answer = b""
+            while got := connection.recv(65536):
+                answer += got
+        assert answer.count(b"\r\nContent-Length: ") == 1, answer
+        assert answer.split()[1] == (b"401" if "wrong" in headers[-1] else b"400"), answer
+    assert "exception" not in server.said()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_guesses_of_the_token_are_counted_also_with_a_body(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pictures").mkdir()
+    config = write_config(
+        tmp_path,
+        tmp_path / "pictures",
+        tmp_path / "cache",
+        render={"processes": -1},
+        uploads={"token": TOKEN, "min_free": 0, "rate": "3/hour"},
+    )
+    with serving(config, STARTS[name][0], cwd=ROOT, program=STARTS[name][1]) as server:
+        statuses = []
+        for _ in range(7):  # of two processes each counts three
+            with server.client() as client:
+                statuses.append(put(client, "a.jpg", b"x" * 100, Authorization="Bearer wrong").status)
+    assert statuses[:3] == [401] * 3
+    assert 429 in statuses
