@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from urllib.parse import quote
 
@@ -52,7 +53,7 @@ class _Pictures:
     def _page(self) -> Reply:
         arguments = request.args
         text = arguments.get("limit", "100")
-        if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= _MOST:
+        if not re.fullmatch("[0-9]{1,6}", text) or not 1 <= int(text) <= _MOST:
             raise BadParameter("limit", f"limit={text[:40]} is not a number from 1 to {_MOST}")
         state = arguments.get("state", "")
         if state and state not in _STATES:

@@ -43,7 +43,7 @@ def boundary_of(content_type: str) -> bytes:
     """The boundary of a form with this Content-Type. Raises WrongType."""
     kind, options = parse_options_header(content_type)
     boundary = options.get("boundary", "")
-    if kind != "multipart/form-data" or not 1 <= len(boundary) <= 200 or not boundary.isascii():
+    if kind.lower() != "multipart/form-data" or not 1 <= len(boundary) <= 200 or not boundary.isascii():
         raise WrongType(content_type, "multipart/form-data with a boundary")
     return boundary.encode()
 
