@@ -33,7 +33,7 @@ SUFFIXES = {
 _LONGEST_NAME = 200
 _LONGEST_PATH = 900
 # Names that Windows takes for devices, with any suffix: a disk may be shared, an archive unpacked there.
-_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_DEVICES = re.compile(r"(con|prn|aux|nul|con(in|out)\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 # What web servers may run, or browsers read as a page, also where it is not the last suffix: Apache's
 # mod_mime hands a.php.jpg to PHP.
 _RUN = frozenset(
@@ -43,6 +43,7 @@ _RUN = frozenset(
 )
 _FORBIDDEN = frozenset('<>:"|?*\\')
 _ODD = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, marks of direction, unassigned
+_UNSEEN = frozenset("\ufffd\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # letters without ink
 
 
 def path_of(text: str) -> str:
@@ -69,7 +70,7 @@ def safe_name(given: str) -> str:
     parts = re.split(r"[/\\]", given)
     if ".." in parts or given.startswith(("/", "\\")):
         raise _bad(given, "it leads out of its folder")
-    name = unicodedata.normalize("NFC", parts[-1]).strip(" ")
+    name = unicodedata.normalize("NFC", parts[-1]).strip()
     name = "".join("_" if letter in _FORBIDDEN else letter for letter in name)
     problem = _problem(name)
     if problem:
@@ -111,13 +112,13 @@ def _bad(name: str, problem: str) -> BadParameter:
 
 def _problem(name: str) -> str:
     """Why no picture may have *name*; empty where it may."""
-    if not name or name.strip(" ") != name or name.endswith("."):
+    if not name or name.strip() != name or name.endswith("."):
         return "a name has no space at its ends, no dot at its end, and is not empty"
     if name.startswith("."):
         return "it is hidden"
     if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
         return f"a name has {_LONGEST_NAME} bytes at most"
-    odd = next((each for each in name if unicodedata.category(each) in _ODD or each == "\ufffd"), "")
+    odd = next((each for each in name if unicodedata.category(each) in _ODD or each in _UNSEEN), "")
     if odd:
         return f"it has the character U+{ord(odd):04X}, which can't be seen"
     forbidden = next((each for each in name if each in _FORBIDDEN), "")

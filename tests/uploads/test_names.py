@@ -49,6 +49,8 @@ HOSTILE = [
     ("con.jpg", "device"),
     ("cats/LPT1.png", "device"),
     ("nul.tar.jpg", "device"),
+    ("NUL .jpg", "device"),
+    ("conout$.jpg", "device"),
     ("x" * 300 + ".jpg", "200 bytes"),
     ("猫" * 80 + ".jpg", "200 bytes"),
     ("/".join(["x" * 190] * 5) + ".jpg", "900 bytes"),
@@ -66,6 +68,9 @@ HOSTILE = [
     ("tom.jpg.", "no dot at its end"),
     (" tom.jpg", "no space"),
     ("tom.jpg ", "no space"),
+    ("\xa0tom.jpg", "no space"),
+    ("\u3164.jpg", "U+3164"),
+    ("tom\u2800.jpg", "U+2800"),
     ("a /b.jpg", "no space"),
     ("Gru\u0308ße.jpg", "NFC"),
 ]
