@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 # Below the pictures: a name that begins with a dot is in no walk, and 404.
 UPLOADS_FOLDER = ".uploads"
 _BUSY_S = 5.0
+# Where nobody can write, a read succeeds: it is no sign that all is well before so many seconds have passed.
+_TROUBLE_S = 60.0
 # What SQLite says of a full disk, also where the memory that its processes share has no room; and PostgreSQL.
 _FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "53100"})
 # Engines of the parent, which a forked child neither uses nor closes.
@@ -50,10 +53,13 @@ class Database:
 
     def __init__(self, config: Config) -> None:
         self.url = database_url(config)
+        # A path is no URL: it may have a question mark.
+        self._file = None if config.catalog.url else config.paths.pictures / UPLOADS_FOLDER / "catalog.db"
         self._settings = config.catalog
         self._in_use: tuple[int, Engine] | None = None  # and the process that opened it
         self._lock = os.getpid(), threading.Lock()
         self.problem = ""  # why it can't be used now
+        self._until_s = 0.0  # it can't be written, a read does not end the problem before
         _databases.add(self)
 
     @property
@@ -75,7 +81,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write: committed at the end of the block, or nothing of it is done."""
-        with self._guarded(), self._opened().begin() as connection:
+        with self._guarded(writes=True), self._opened().begin() as connection:
             yield connection
 
     def commit(self, connection: Connection) -> None:
@@ -91,7 +97,7 @@ class Database:
             yield connection.execution_options(imagefactory_reads=True)
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guarded(self, *, writes: bool = False) -> Iterator[None]:
         """Turn what the database says into our errors; say once in the log that it can't be used, and once
         that it can again."""
         try:
@@ -101,9 +107,11 @@ class Database:
             if not self.problem:
                 _log.warning("the catalog can't be used, uploads and background work wait: %s", error)
             self.problem = str(error)
+            if writes:
+                self._until_s = time.monotonic() + _TROUBLE_S
             raise error.ours from error.__cause__
-        if self.problem:
-            self.problem = ""
+        if self.problem and (writes or time.monotonic() > self._until_s):
+            self.problem, self._until_s = "", 0.0
             _log.warning("the catalog works again")
 
     def close(self) -> None:
@@ -144,7 +152,7 @@ class Database:
 
     def _open(self) -> Engine:
         try:
-            from sqlalchemy import create_engine, event
+            from sqlalchemy import URL, create_engine, event
             from sqlalchemy.exc import ArgumentError, NoSuchModuleError
         except ImportError as error:
             raise MissingExtra("uploads") from error
@@ -155,7 +163,7 @@ class Database:
             options["connect_args"] = {"timeout": _BUSY_S}
         try:
             engine = create_engine(
-                self.url,
+                URL.create("sqlite", database=str(self._file)) if self._file else self.url,
                 pool_size=settings.pool_size,
                 max_overflow=settings.max_overflow,
                 pool_recycle=settings.pool_recycle_s,
@@ -176,7 +184,7 @@ class Database:
         return engine
 
     def _make_folder(self) -> None:
-        name = self.url.partition(":///")[2].partition("?")[0]
+        name = str(self._file or self.url.partition(":///")[2].partition("?")[0])
         if not name or name == ":memory:":
             raise ConfigError(
                 "catalog.url", "names no file; write sqlite:////var/lib/imagefactory/catalog.db"

@@ -69,6 +69,14 @@ def test_by_default_it_lies_beside_the_pictures(tmp_path: Path) -> None:
     assert (tmp_path / "p/.uploads").stat().st_mode & 0o777 == 0o700
 
 
+def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+    pictures = tmp_path / "what? 100%25 #1"
+    pictures.mkdir()
+    put(Database(from_mapping({"paths": {"pictures": str(pictures)}}, tmp_path, {})), "a.jpg")
+    assert (pictures / ".uploads" / "catalog.db").is_file()
+    assert [each.name for each in tmp_path.iterdir()] == [pictures.name]
+
+
 def test_nothing_is_touched_before_the_first_use(file: Path) -> None:
     open_database(file).close()
     assert not file.exists()
@@ -193,6 +201,26 @@ def test_a_locked_database_is_told_in_time(file: Path, monkeypatch: pytest.Monke
         other.execute("COMMIT")
     put(database, "b")
     assert count(database) == 2
+
+
+def test_reads_that_succeed_do_not_end_the_trouble_of_writes(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log would say twice for each upload that it works, and that it does not."""
+    monkeypatch.setattr(databases, "_BUSY_S", 0.02)
+    database = open_database(file)
+    put(database, "a.jpg")
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(CatalogUnavailable):
+                put(database, "b.jpg")
+            assert count(database) == 1
+            assert database.problem == "database is locked"
+    put(database, "b.jpg")
+    assert database.problem == ""
+    said = [each.getMessage().partition(",")[0] for each in caplog.records]
+    assert said == ["the catalog can't be used", "the catalog works again"]
 
 
 def test_a_database_that_is_locked_from_the_beginning(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
