@@ -53,9 +53,9 @@ class Database:
 
     def __init__(self, config: Config) -> None:
         self.url = database_url(config)
-        # A path is no URL: it may have a question mark.
-        self._file = None if config.catalog.url else config.paths.pictures / UPLOADS_FOLDER / "catalog.db"
         self._settings = config.catalog
+        self._default = config.paths.pictures / UPLOADS_FOLDER / "catalog.db"
+        self._inode = 0  # of the file of SQLite
         self._in_use: tuple[int, Engine] | None = None  # and the process that opened it
         self._lock = os.getpid(), threading.Lock()
         self.problem = ""  # why it can't be used now
@@ -127,17 +127,33 @@ class Database:
             opened[1].dispose()
 
     def _opened(self) -> Engine:
-        """The engine of this process, and no other: a fork copies the one of its parent."""
+        """The engine of this process, and no other: a fork copies the one of its parent. Where its file was
+        removed, it is one for the new file: what is written into the old one would be lost."""
         opened = self._in_use
-        if self._is_ours(opened):
+        if self._is_ours(opened) and self._inode == self._inode_now():
             return opened[1]
         with self._lock_of_process():
             opened = self._in_use
+            if self._is_ours(opened) and self._inode != self._inode_now():
+                _log.warning("the file of the catalog was removed: run imagefactory catalog sync")
+                opened[1].dispose()
+                opened = self._in_use = None
             if not self._is_ours(opened):
                 if opened is not None:
                     _inherited.append(opened[1])
                 opened = self._in_use = os.getpid(), self._open()
+                self._inode = self._inode_now()
         return opened[1]
+
+    def _name(self) -> str:
+        """The path of the file of SQLite. That of the default is no URL: it may have a question mark."""
+        return self._settings.url.partition(":///")[2].partition("?")[0] or str(self._default)
+
+    def _inode_now(self) -> int:
+        try:
+            return Path(self._name()).stat().st_ino if self.is_sqlite else 0
+        except OSError:
+            return 0
 
     @staticmethod
     def _is_ours(opened: tuple[int, Engine] | None) -> TypeGuard[tuple[int, Engine]]:
@@ -163,7 +179,7 @@ class Database:
             options["connect_args"] = {"timeout": _BUSY_S}
         try:
             engine = create_engine(
-                URL.create("sqlite", database=str(self._file)) if self._file else self.url,
+                self._settings.url or URL.create("sqlite", database=str(self._default)),
                 pool_size=settings.pool_size,
                 max_overflow=settings.max_overflow,
                 pool_recycle=settings.pool_recycle_s,
@@ -184,7 +200,7 @@ class Database:
         return engine
 
     def _make_folder(self) -> None:
-        name = str(self._file or self.url.partition(":///")[2].partition("?")[0])
+        name = self._name() if self.url.partition(":///")[2] else ""
         if not name or name == ":memory:":
             raise ConfigError(
                 "catalog.url", "names no file; write sqlite:////var/lib/imagefactory/catalog.db"

@@ -241,6 +241,21 @@ def test_no_connection_is_free(file: Path) -> None:
     assert count(database) == 0
 
 
+def test_a_file_that_was_removed_is_not_written_any_more(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is in the file without a name is lost at the end of the process, and no other one sees it."""
+    database = open_database(file)
+    put(database, "a.jpg")
+    for each in file.parent.glob("c.db*"):
+        each.unlink()
+    put(database, "b.jpg")
+    assert count(database) == count(open_database(file)) == 1
+    assert [each.getMessage() for each in caplog.records] == [
+        "the file of the catalog was removed: run imagefactory catalog sync"
+    ]
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CatalogUnavailable) as failed:
         count(open_database(tmp_path / "no" / "such" / "c.db"))
