@@ -138,6 +138,13 @@ def check_agreement(config: Config) -> None:
         raise ConfigError("limits.sizes", "'signed' needs a key; write id = \"secret\" in [signing.keys]")
     if config.http.private and not config.signing.keys:
         raise ConfigError("http.private", 'this needs a key; write id = "secret" in [signing.keys]')
+    own = f"{config.uploads.prefix}/"
+    for each in (*config.http.prefixes, "/-"):
+        if config.has_uploads and (own.startswith(f"{each}/") or f"{each}/".startswith(own)):
+            problem = (
+                f"{config.uploads.prefix!r} and {each!r}, where other things are, are in each other's way"
+            )
+            raise ConfigError("uploads.prefix", problem)
     for name in config.uploads.presets:
         if name not in config.presets:
             near = nearest(name, config.presets) or "; write a section [presets.NAME]"

@@ -30,6 +30,7 @@ from ..errors import (
     BadParameter,
     BeingWritten,
     Busy,
+    ConfigError,
     Exists,
     RequestError,
     SourceChanged,
@@ -146,6 +147,12 @@ class Intake:
         clock: Callable[[], float],
     ) -> None:
         self.settings = config.uploads
+        try:
+            self.path_of(names.placed(config.uploads.names, "x.jpg", "0" * 64, "jpeg", 0))
+        except BadParameter as error:
+            raise ConfigError(
+                "uploads", f"no picture can come by this folder or these names: {error}"
+            ) from None
         self._timeout_s = config.render.timeout_s
         self._max_pixels = config.limits.max_pixels
         self._root = config.paths.pictures

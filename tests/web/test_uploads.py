@@ -24,7 +24,7 @@ from support.drawing import quarters
 
 from imagefactory import ImageFactory
 from imagefactory.config import Config
-from imagefactory.errors import CatalogUnavailable
+from imagefactory.errors import CatalogUnavailable, ConfigError
 
 TOKEN = "a token of sixteen characters"
 ADMIN = "another of sixteen characters"
@@ -373,6 +373,36 @@ class _Unread(io.RawIOBase):
 
     def readinto(self, buffer: object) -> int:
         raise AssertionError("the body is read")
+
+
+@pytest.mark.parametrize("end", ["à", "Å", "é"])
+def test_a_token_may_end_with_any_letter(taking: Callable[..., FlaskClient], end: str) -> None:
+    """The last bytes of the first two are spaces in Latin-1, which is how WSGI hands them over."""
+    token = f"{TOKEN}{end}"
+    header = {"Authorization": f"Bearer {token}".encode().decode("latin-1")}
+    client = taking(uploads={"token": token})
+    assert client.put("/upload/rex.jpg", data=JPEG, headers=header).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "uploads",
+    [
+        {"folder": "CON"},
+        {"folder": "new."},
+        {"folder": "members/x.php"},
+        {"names": "nul/{name}"},
+        {"names": "x.php/{sha256}"},
+        {"prefix": "/picture"},
+        {"prefix": "/picture/new"},
+        {"prefix": "/-/pictures"},
+    ],
+    ids=str,
+)
+def test_a_config_by_which_nothing_could_come_is_refused(
+    taking: Callable[..., FlaskClient], uploads: Mapping[str, str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"^uploads"):
+        taking(uploads=uploads)
 
 
 def test_without_a_token_in_the_config_there_is_nothing(client: FlaskClient) -> None:

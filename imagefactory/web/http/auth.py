@@ -33,7 +33,8 @@ def has_bearer(authorization: str, token: str) -> bool:
     """Whether the header *authorization* is ``Bearer TOKEN``, and nothing else: a browser that knows a
     password would send it also with the form of another site. Never with an empty token."""
     scheme, _, given = authorization.partition(" ")
-    secret = given.strip().encode("latin-1", "replace")  # WSGI hands over bytes as Latin-1
+    # WSGI hands over bytes as Latin-1: without arguments, strip() takes the last byte of an "à" for a space.
+    secret = given.strip(" \t").encode("latin-1", "replace")
     return scheme.lower() == "bearer" and bool(token) and hmac.compare_digest(secret, token.encode())
 
 
