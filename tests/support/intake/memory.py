@@ -36,8 +36,9 @@ def memory(folder: Path, number: int, seed: int, report: Report) -> None:
 
 def _bodies(kind: str, folder: Path, count: int, size: int, report: Report) -> None:
     uploads = {"concurrent": count, "max_bytes": size}
-    # What waits for a render: all of them.
-    site = Site(folder, uploads=uploads, render={"queue": count, "timeout_s": 300}, tasks={"workers": 0})
+    # Uploads have half of the threads at most; and what waits for a render: all of them.
+    server, render = {"threads": max(64, 2 * count)}, {"queue": count, "timeout_s": 300}
+    site = Site(folder, uploads=uploads, server=server, render=render, tasks={"workers": 0})
     with site.serving(kind, workers=1) as server:
         address = (server.host, server.port)
         _put(address, "first.jpg", jpeg("first"))
