@@ -10,7 +10,7 @@ from pathlib import Path
 from imagefactory.common.cores import cores
 from imagefactory.config import load
 from imagefactory.servers.common import take_turns, with_share
-from imagefactory.servers.gunicorn import hear
+from imagefactory.servers.gunicorn import bound_reads, hear
 
 _config = load(None, os.environ)
 
@@ -41,6 +41,7 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 
 def post_worker_init(worker: object) -> None:
-    """Let hits in between the work of misses, and Ctrl-C finish what was asked."""
+    """Let hits in between the work of misses, take bodies in pieces, and Ctrl-C finish what was asked."""
     take_turns()
+    bound_reads()
     hear(worker)

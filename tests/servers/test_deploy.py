@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from support.drawing import quarters
 from support.nginx import DEPLOY, NGINX, Front, free_port, nginx
 from support.serving import Reply, Server, eventually, is_able_to_trace, serving, write_config
 
+from imagefactory.servers.gunicorn import bound_reads
 from imagefactory.servers.serving import SERVERS
 
 needs_nginx = pytest.mark.skipif(NGINX is None, reason="there is no nginx here")
@@ -434,3 +436,16 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_gunicorn_reads_bodies_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own it has a megabyte of each in memory, three times."""
+    unreader = pytest.importorskip("gunicorn.http.unreader").SocketUnreader
+    if not hasattr(unreader, "max_body_chunk"):
+        pytest.skip("this release reads 8 kB at a time")
+    monkeypatch.setattr(unreader, "max_body_chunk", 2**20)
+    bound_reads()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(bytes(150_000))
+        assert len(unreader(ours).chunk(150_000)) == 64 * 1024
