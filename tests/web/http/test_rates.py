@@ -59,6 +59,24 @@ def test_who_asks_no_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(storage._times) == ["new"]
 
 
+def test_addresses_without_an_end_are_not_swept_out_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep looks at all of them, with the lock."""
+    monkeypatch.setattr(rate_storage, "_SWEEP", 10**9)
+    monkeypatch.setattr(rate_storage, "_MOST_KEYS", 100)
+    sweeps = []
+
+    class Swept(WindowStorage):
+        def _sweep(self, since_s: float) -> None:
+            sweeps.append(since_s)
+            super()._sweep(since_s)
+
+    storage = Swept()
+    for number in range(1000):
+        assert storage.acquire_entry(f"{number}", 1, 3600)
+    assert 50 <= len(storage._times) <= 100
+    assert len(sweeps) == 90
+
+
 def test_no_thread_is_started_for_a_request() -> None:
     before = threading.active_count()
     assert allowed(Rates("100000/hour"), 1000, "address", "192.0.2.1") == 1000
