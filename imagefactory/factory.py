@@ -34,7 +34,7 @@ from .model.source import Header, Source
 from .storage.disk import DiskStore
 from .storage.memory import MemoryStore
 from .storage.originals import Originals
-from .storage.protocols import Sources, Store
+from .storage.protocols import SourceRows, Sources, Store
 from .tasks.presets import PresetsKind
 from .tasks.syncing import SyncKind
 from .tasks.worker import Workers
@@ -104,8 +104,7 @@ class Taking:
     intake: Intake
     posted: PostedPictures
     markup: Callable[[str], str] = field(default=lambda path: "")
-
-    process: int = 0
+    process: int = 0  # that began
 
     def look(self) -> None:
         """What a server process does beside requests, to be called now and then: work, and at its start have
@@ -179,18 +178,21 @@ def assemble(
     def read_header(source: Source, name: str) -> Header:
         return maker.header(source, site.resolver.programs.plain_run(name))
 
-    identifier = Identifier(
-        site.sources,
-        store.index.sources,
-        renderer,
-        site.resolver.programs,
-        read_header,
-        gate,
-        hashing,
-        health,
-        clock,
-        timeout_s,
-    )
+    def identifier_of(sources: Sources, rows: SourceRows) -> Identifier:
+        return Identifier(
+            sources,
+            rows,
+            renderer,
+            site.resolver.programs,
+            read_header,
+            gate,
+            hashing,
+            health,
+            clock,
+            timeout_s,
+        )
+
+    identifier = identifier_of(site.sources, store.index.sources)
     finder = Finder(
         site.sources,
         store,
@@ -218,8 +220,8 @@ def assemble(
 
     def start() -> None:
         store.start()
-        if parts.taking is not None:
-            parts.taking.intake.receiver.sweep()
+        if taking is not None:
+            taking.intake.receiver.sweep()
 
     generator = Generator(identifier, site.resolver, finder, maker, start)
 
@@ -227,21 +229,10 @@ def assemble(
         generator.start()
         keeper.flush()  # the last use of each variant, as far as this process knows
 
-    taking = None
+    taking: Taking | None = None
     if config.has_catalog:
         lent = Lent()
-        of_lent = Identifier(
-            lent,
-            MemoryStore(1).index.sources,
-            renderer,
-            site.resolver.programs,
-            read_header,
-            gate,
-            hashing,
-            health,
-            clock,
-            timeout_s,
-        )
+        of_lent = identifier_of(lent, MemoryStore(1).index.sources)
         posted = PostedPictures(
             lent,
             renderer,
@@ -253,7 +244,7 @@ def assemble(
             generator.start_once,
         )
         taking = _taking(site, renderer, gate, generator, maker, identifier, posted, counters)
-    parts = Parts(
+    return Parts(
         config,
         clock,
         site.sources,
@@ -272,7 +263,6 @@ def assemble(
         open_purger(config, store, site.sources, clock, prepare),
         taking,
     )
-    return parts
 
 
 def _taking(

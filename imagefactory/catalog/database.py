@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection as Connection
     from sqlalchemy import Engine
 
-__all__ = ["UPLOADS_FOLDER", "Database", "database_url"]
+__all__ = ["UPLOADS_FOLDER", "Database"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,18 +41,11 @@ _inherited: list[Engine] = []
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
-def database_url(config: Config) -> str:
-    """The URL of the catalog's database."""
-    default = config.paths.pictures / UPLOADS_FOLDER / "catalog.db"
-    return config.catalog.url or f"sqlite:///{default}"
-
-
 class Database:
     """The database of *config*. Raises CatalogUnavailable where it can't be reached, is locked or damaged,
     NoSpace where its disk is full, MissingExtra without SQLAlchemy."""
 
     def __init__(self, config: Config) -> None:
-        self.url = database_url(config)
         self._settings = config.catalog
         self._default = config.paths.pictures / UPLOADS_FOLDER / "catalog.db"
         self._inode = 0  # of the file of SQLite
@@ -65,7 +58,7 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         """Whether it is a file of SQLite."""
-        return self.url.startswith("sqlite")
+        return not self._settings.url or self._settings.url.startswith("sqlite")
 
     def open(self) -> None:
         """Find out whether it can be used, for who starts something. Raises also ConfigError, for a URL of no
@@ -147,7 +140,8 @@ class Database:
 
     def _name(self) -> str:
         """The path of the file of SQLite. That of the default is no URL: it may have a question mark."""
-        return self._settings.url.partition(":///")[2].partition("?")[0] or str(self._default)
+        url = self._settings.url
+        return url.partition(":///")[2].partition("?")[0] if url else str(self._default)
 
     def _inode_now(self) -> int:
         try:
@@ -200,7 +194,7 @@ class Database:
         return engine
 
     def _make_folder(self) -> None:
-        name = self._name() if self.url.partition(":///")[2] else ""
+        name = self._name()
         if not name or name == ":memory:":
             raise ConfigError(
                 "catalog.url", "names no file; write sqlite:////var/lib/imagefactory/catalog.db"

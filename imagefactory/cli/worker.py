@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from ..config import Config
 from ..errors import CatalogUnavailable
 from ..factory import Parts, assemble
 from ..markup.pictures import Pictures
+from ..markup.ready import ready_markup
 from ..servers.common import log_to_stderr
 from ..tasks.worker import Worked, Workers
 from . import warm
@@ -92,8 +94,8 @@ def worker(file: Path | None, is_once: bool, workers: int | None) -> None:
 def _workers(config: Config) -> tuple[Parts, Workers]:
     """The workers that *config* asks for, and the parts of a site that they use. Raises Failure."""
     parts = assemble(config, store=open_cache(config))
-    taking, pictures = taking_of(parts), Pictures(parts)
-    taking.markup = lambda path: str(pictures.picture(path, alt="", sizes="100vw"))
+    taking = taking_of(parts)
+    taking.markup = partial(ready_markup, Pictures(parts))
     with catalog_errors(), suppress(CatalogUnavailable):  # which workers wait for
         taking.database.open()
     return parts, taking.workers

@@ -16,9 +16,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -56,20 +56,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Conditions", "Intake", "Stored", "kind_of"]
 
-# How the formats of ``model.formats.SOURCE_FORMATS`` are called here.
-_KINDS = {
-    "JPEG": "jpeg",
-    "MPO": "jpeg",
-    "PNG": "png",
-    "WEBP": "webp",
-    "AVIF": "avif",
-    "GIF": "gif",
-    "TIFF": "tiff",
-    "BMP": "bmp",
-    "ICO": "ico",
-    "JPEG2000": "jpeg2000",
-    "HEIF": "heif",
-}
 _PAUSE_S = 0.1
 
 
@@ -100,7 +86,7 @@ class Stored:
     same_as: str = ""
     removed: tuple[str, ...] = ()
     job: str = ""
-    is_replaced: bool = field(default=False)
+    is_replaced: bool = False
 
     def as_json(self, url: str) -> dict[str, object]:
         """The result as clients get it; *url* is that of the picture."""
@@ -127,7 +113,7 @@ class Stored:
 
 def kind_of(header: Header) -> str:
     """The kind of a picture with *header*, as in ``[uploads] types``, but heif."""
-    return _KINDS.get(header.format, "")
+    return "jpeg" if header.format == "MPO" else header.format.lower()
 
 
 class Intake:
@@ -347,8 +333,18 @@ class Intake:
             is_replaced=is_there and not same,
         )
 
-    def _claimed(self, path: str, patience_s: float = 0) -> AbstractContextManager[object]:
-        return _Claim(self._claims, path, patience_s)
+    @contextmanager
+    def _claimed(self, path: str, patience_s: float = 0) -> Iterator[None]:
+        """Hold *path*, which one upload at a time has. Raises UnderWay for others, after *patience_s*
+        seconds."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._claims.take(path, patience_s))
+            except TimedOut:
+                raise UnderWay from None
+            except StorageError as error:
+                raise from_disk(error.__cause__) from error
+            yield
 
     def _judge(
         self, place: Place, path: str, digests: tuple[str, str], conditions: Conditions
@@ -385,24 +381,6 @@ class Intake:
 
     def _enqueue(self, picture: Picture, connection: Connection | None) -> str:
         return self._jobs.enqueue([presets_item(picture)], connection)[0]
-
-
-class _Claim:
-    """A claim on *path*, held by at most one upload; UnderWay for the others, after *patience_s* seconds."""
-
-    def __init__(self, claims: FileClaims, path: str, patience_s: float) -> None:
-        self._context = claims.take(path, patience_s)
-
-    def __enter__(self) -> None:
-        try:
-            self._context.__enter__()
-        except TimedOut:
-            raise UnderWay from None
-        except StorageError as error:
-            raise from_disk(error.__cause__) from error
-
-    def __exit__(self, *raised: object) -> bool | None:
-        return self._context.__exit__(*raised)  # type: ignore[arg-type]
 
 
 def _names(match: str, digests: set[str]) -> bool:

@@ -24,6 +24,7 @@ from ..engine.generator import Generator
 from ..errors import ConfigError
 from ..factory import Parts, assemble
 from ..markup import Pictures
+from ..markup.ready import ready_markup
 from ..model.job import Renderer
 from .fastpath import FastPath
 from .host_app import NAME, is_unwrapped
@@ -101,7 +102,7 @@ class ImageFactory:
         app.register_blueprint(script_blueprint())
         taking = state.parts.taking
         if taking is not None:
-            taking.markup = partial(_markup, state.pictures)
+            taking.markup = partial(ready_markup, state.pictures)
             state.parts.keeper.watchers.append(taking.look)  # in each process that serves
             if state.config.has_uploads:
                 app.register_blueprint(uploads_blueprint(state.parts, taking, view.admission))
@@ -115,11 +116,6 @@ class ImageFactory:
             _log.info("app.wsgi_app is wrapped already: pictures are answered behind that, not before it")
         else:
             app.wsgi_app = state.fastpath  # type: ignore[method-assign]  # Flask's own way to add middleware
-
-
-def _markup(pictures: Pictures, path: str) -> str:
-    """What stands in a page for the picture at *path*, below no request."""
-    return str(pictures.picture(path, alt="", sizes="100vw"))
 
 
 class _AppPictures(Pictures):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
@@ -13,6 +12,7 @@ from ..errors import BadParameter, MethodNotAllowed, NotFound, RequestError
 from ..factory import Parts, Taking
 from ..storage.originals import check_path
 from ..upkeep.purge.selection import Selection
+from ..urls.writing import picture_url
 from .http.auth import authorize
 from .http.flask_response import to_flask
 from .http.packing import packed
@@ -73,7 +73,7 @@ class _Pictures:
         values["sha256"], values["stored_sha256"] = values.pop("received"), values.pop("digest")
         http = self._site.config.http
         base = http.base_url or request.script_root
-        values["url"] = f"{base}{http.prefixes[0]}/{quote(picture.path)}"
+        values["url"] = picture_url(f"{base}{http.prefixes[0]}", picture.path)
         return values
 
     def _removed(self, path: str) -> Reply:

@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
 from typing import Any
-from urllib.parse import quote
 
 from flask import Blueprint, Response, request
 
@@ -25,6 +24,7 @@ from ..factory import Parts, Taking
 from ..uploads.intake import Conditions, Stored
 from ..uploads.names import safe_name
 from ..uploads.receiving import Received
+from ..urls.writing import picture_url
 from .http.admission import CHECK_BODY, Admission
 from .http.bodies import Reader, body_of, read_small
 from .http.counting import count_reply
@@ -65,7 +65,7 @@ class _Uploads:
         self._prefix = site.config.http.prefixes[0]
         self._base_url = site.config.http.base_url
         self._counters = site.counters
-        self._pool: tuple[int, ThreadPoolExecutor] = (0, ThreadPoolExecutor(1))
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def answer(self, path: str = "") -> Response:
         """The view: all methods, and all errors as JSON."""
@@ -192,11 +192,9 @@ class _Uploads:
             return {"path": name, "status": 500, "error": "internal", "detail": "the server made a mistake"}
 
     def _threads(self) -> ThreadPoolExecutor:
-        process, pool = self._pool
-        if process != os.getpid():
-            pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="imagefactory-upload")
-            self._pool = os.getpid(), pool
-        return pool
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="imagefactory-upload")
+        return self._pool[1]
 
     # --- which are there
 
@@ -217,7 +215,7 @@ class _Uploads:
     # --- answers and counts
 
     def _url(self, root: str, path: str) -> str:
-        return f"{self._base_url or root}{self._prefix}/{quote(path)}"
+        return picture_url(f"{self._base_url or root}{self._prefix}", path)
 
     def _replied(self, reply: Reply) -> Response:
         count_reply(self._counters, "upload", reply.status)
