@@ -21,6 +21,7 @@ from PIL import Image
 from support.asking import Buffered, Counting
 from support.clock import Clock
 from support.drawing import quarters
+from support.serving import eventually
 
 from imagefactory import ImageFactory
 from imagefactory.config import Config
@@ -850,7 +851,9 @@ def test_the_dashboard_shows_what_came_last_and_finds_what_nobody_asked_for(uplo
 def test_the_numbers_tell_of_uploads_and_jobs(uploads: FlaskClient) -> None:
     put(uploads, "rex.jpg", JPEG)
     put(uploads, "rex.jpg", OTHER)
-    uploads.application.extensions["imagefactory"].parts.taking.workers.run_until_empty()
+    taking = uploads.application.extensions["imagefactory"].parts.taking
+    assert eventually(lambda: taking.process)  # the keeper has put the first sync into the queue
+    taking.workers.run_until_empty()
     text = uploads.get("/metrics").text
     for line in (
         'imagefactory_uploads_total{result="stored"} 1.0',
